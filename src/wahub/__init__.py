@@ -1,0 +1,3 @@
+"""wahub: a self-hosted WhatsApp gateway."""
+
+__version__ = "0.1.0"
