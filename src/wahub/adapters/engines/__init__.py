@@ -1,0 +1,1 @@
+"""Engines: the libraries that speak WhatsApp, each in its own side process."""

@@ -1,0 +1,1 @@
+"""Rules only: no await, no clock, no random, no logging, no database. `now` is an argument."""

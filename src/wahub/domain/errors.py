@@ -1,0 +1,112 @@
+"""Every error of the product, on one screen.
+
+WahubError
+├── CallerError                  the caller can mend it; `status` is the HTTP status
+│   ├── InvalidInstanceIdError   400
+│   ├── InvalidChatIdError       400
+│   ├── InvalidFieldError        400  a field is missing or wrong; the text names it
+│   ├── NeedsQrError             400  the instance waits for a scan; the text contains `QR`
+│   ├── InstanceNotFoundError    404
+│   ├── RequestNotFoundError     404
+│   ├── InstanceExistsError      409→400 by contract: lost race on the same id
+│   ├── KeyReusedError           409  an explicit idempotency key with another payload
+│   └── QueueFullError           429
+├── StaleLeaseError              this worker's lease is gone: stop touching the instance
+├── StoreBusyError               another worker holds the SQLite store
+├── LinkError
+│   ├── LinkLostError            the link closed before or during a call
+│   └── EngineDownError          the engine process is not running
+└── IllegalTransitionError       the state table forbids it: a bug, never a caller's mistake
+"""
+
+from __future__ import annotations
+
+
+class WahubError(Exception):
+    """The root of the tree."""
+
+
+class CallerError(WahubError):
+    """Something the caller did. `str()` is the text of the reply; it names the field and the remedy."""
+
+    status = 400
+
+
+class InvalidInstanceIdError(CallerError):
+    def __init__(self) -> None:
+        super().__init__("Invalid instance ID")
+
+
+class InvalidChatIdError(CallerError):
+    def __init__(self) -> None:
+        super().__init__("Invalid chatId format")
+
+
+class InvalidFieldError(CallerError):
+    """A field is missing or has the wrong shape."""
+
+
+class NeedsQrError(CallerError):
+    """Sends are refused while the instance waits for a scan (contract I-5)."""
+
+    def __init__(self, instance: str) -> None:
+        super().__init__(
+            f"Instance {instance} is not linked: scan the QR code first (GET /instances/{instance}/client/qr)"
+        )
+
+
+class InstanceNotFoundError(CallerError):
+    status = 404
+
+    def __init__(self, instance: str) -> None:
+        super().__init__(f"Instance {instance} not found")
+
+
+class RequestNotFoundError(CallerError):
+    status = 404
+
+    def __init__(self, queue_id: str) -> None:
+        super().__init__(f"Request {queue_id} not found")
+
+
+class InstanceExistsError(CallerError):
+    def __init__(self, instance: str) -> None:
+        super().__init__(f"Instance {instance} already exists")
+
+
+class KeyReusedError(CallerError):
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__("idempotencyKey was already used with another payload: use a new key or send the same payload")
+
+
+class QueueFullError(CallerError):
+    status = 429
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"Queue full. Maximum queue size ({limit}) reached.")
+
+
+class StaleLeaseError(WahubError):
+    """A write named a lease term that is no longer the current one; nothing was written."""
+
+
+class StoreBusyError(WahubError):
+    """SQLite serves exactly one worker, and another one has the store."""
+
+
+class LinkError(WahubError):
+    """Something between us and WhatsApp."""
+
+
+class LinkLostError(LinkError):
+    """The link closed."""
+
+
+class EngineDownError(LinkError):
+    """The engine process is not running; the link it held is gone."""
+
+
+class IllegalTransitionError(WahubError):
+    """An event that the state table does not allow in this state."""

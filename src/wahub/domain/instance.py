@@ -1,0 +1,151 @@
+"""The life of an instance: states, what may happen in each, and why links end.
+
+The rules, in words (contract B and 0.12):
+
+- An instance is *wanted* (someone created it and nobody deleted it) and has an *observed* state; this table moves the latter.
+- `needs_qr` means only: never paired, or WhatsApp said that the credentials are dead. Loss of network never leads there.
+- A QR code in `ready`, or while an authenticated link still connects, is spurious and changes nothing.
+- `ready` comes only from an opened link.
+
+`TRANSITIONS` says it all; anything else raises `IllegalTransitionError`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from wahub.domain.errors import IllegalTransitionError
+
+
+class State(StrEnum):
+    """Observed state (contract B.1; a socket engine never shows `starting_browser`)."""
+
+    CONNECTING = "connecting"
+    NEEDS_QR = "needs_qr"
+    READY = "ready"
+    DISCONNECTED = "disconnected"
+    PAUSED = "paused"
+    RESTRICTED = "restricted"
+    ERROR = "error"
+    FAILED_QR_TIMEOUT = "failed_qr_timeout"
+
+
+class Event(StrEnum):
+    """What moves an instance."""
+
+    LINK_STARTED = "link_started"
+    QR = "qr"
+    QR_ENDED = "qr_ended"
+    PAIRED = "paired"
+    OPENED = "opened"
+    LINK_LOST = "link_lost"
+    RESTART_REQUIRED = "restart_required"
+    LOGGED_OUT = "logged_out"
+    REPLACED = "replaced"
+    BANNED = "banned"
+    RETRY = "retry"
+
+
+class Disconnect(StrEnum):
+    """Why a link ended (contract B.6), mapped once by each engine adapter from its own codes."""
+
+    LOGGED_OUT = "logged_out"
+    BANNED = "banned"
+    TIMED_OUT = "timed_out"
+    MULTIDEVICE_MISMATCH = "multidevice_mismatch"
+    CONNECTION_CLOSED = "connection_closed"
+    REPLACED = "replaced"
+    BAD_SESSION = "bad_session"
+    UNAVAILABLE = "unavailable"
+    RESTART_REQUIRED = "restart_required"
+    QR_EXPIRED = "qr_expired"
+    """All pairing codes of one round were shown and none was scanned."""
+    TERM_EXPIRED = "term_expired"
+    """The engine closed the link because its lease term was not extended."""
+    ENGINE_DIED = "engine_died"
+    CLOSED_BY_US = "closed_by_us"
+    UNKNOWN = "unknown"
+
+    @property
+    def event(self) -> Event:
+        """The transition event that this reason stands for."""
+        return _EVENT_OF.get(self, Event.LINK_LOST)
+
+
+_EVENT_OF = {
+    Disconnect.LOGGED_OUT: Event.LOGGED_OUT,
+    Disconnect.MULTIDEVICE_MISMATCH: Event.LOGGED_OUT,
+    Disconnect.BANNED: Event.BANNED,
+    Disconnect.REPLACED: Event.REPLACED,
+    Disconnect.RESTART_REQUIRED: Event.RESTART_REQUIRED,
+    Disconnect.QR_EXPIRED: Event.QR_ENDED,
+}
+
+_RECONNECTING = {
+    Event.LINK_STARTED: State.CONNECTING,
+    Event.QR: State.NEEDS_QR,
+    Event.PAIRED: State.CONNECTING,
+    Event.OPENED: State.READY,
+    Event.LINK_LOST: State.DISCONNECTED,
+    Event.RESTART_REQUIRED: State.CONNECTING,
+    Event.LOGGED_OUT: State.NEEDS_QR,
+    Event.REPLACED: State.PAUSED,
+    Event.BANNED: State.RESTRICTED,
+    Event.QR_ENDED: State.NEEDS_QR,
+}
+
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.CONNECTING: _RECONNECTING,
+    State.DISCONNECTED: _RECONNECTING,
+    State.PAUSED: _RECONNECTING,
+    State.READY: {
+        Event.QR: State.READY,
+        Event.OPENED: State.READY,
+        Event.LINK_LOST: State.DISCONNECTED,
+        Event.RESTART_REQUIRED: State.CONNECTING,
+        Event.LOGGED_OUT: State.NEEDS_QR,
+        Event.REPLACED: State.PAUSED,
+        Event.BANNED: State.RESTRICTED,
+    },
+    State.NEEDS_QR: {
+        Event.LINK_STARTED: State.NEEDS_QR,
+        Event.QR: State.NEEDS_QR,
+        Event.QR_ENDED: State.NEEDS_QR,
+        Event.PAIRED: State.CONNECTING,
+        Event.OPENED: State.READY,
+        Event.LINK_LOST: State.NEEDS_QR,
+        Event.RESTART_REQUIRED: State.CONNECTING,
+        Event.LOGGED_OUT: State.NEEDS_QR,
+        Event.REPLACED: State.PAUSED,
+        Event.BANNED: State.RESTRICTED,
+    },
+    State.RESTRICTED: {Event.LINK_STARTED: State.CONNECTING, Event.BANNED: State.RESTRICTED},
+    State.ERROR: {Event.RETRY: State.CONNECTING},
+    State.FAILED_QR_TIMEOUT: {Event.RETRY: State.CONNECTING},
+}
+
+_PUBLIC = {
+    State.READY: "ready",
+    State.CONNECTING: "initializing",
+    State.NEEDS_QR: "qr",
+    State.RESTRICTED: "restricted",
+    State.PAUSED: "paused",
+}
+
+
+def transition(state: State, event: Event) -> State:
+    """The state after `event`; IllegalTransitionError if the table has no such move."""
+    try:
+        return TRANSITIONS[state][event]
+    except KeyError:
+        raise IllegalTransitionError(f"{event} in state {state}") from None
+
+
+def public_status(state: State) -> str:
+    """The status word callers see (contract A.0); whatever is not named there is `disconnected`."""
+    return _PUBLIC.get(state, "disconnected")
+
+
+def accepts_sends(state: State) -> bool:
+    """Whether a new send is queued (202) in this state, or refused because a scan is needed (400, contract I-5)."""
+    return state not in (State.NEEDS_QR, State.FAILED_QR_TIMEOUT)

@@ -1,0 +1,208 @@
+"""The seam to the libraries that speak WhatsApp.
+
+An *engine* makes links; a *link* is one live connection of one instance, and is never reused: after `Closed` its owner opens
+a new one. The engine never decides to reconnect, to purge or to resend; it reports, and the runtime decides.
+
+Who may call what: only the worker that holds the instance's lease opens a link, and every link carries that lease's epoch.
+The engine closes a link by itself when its term (`LinkSpec.trusted_until`, extended by `Link.extend`) runs out, so a frozen
+worker cannot leave a socket behind that still sends.
+
+Key material is asked for and written through the `KeyVault` that the opener passes in. `KeyVault.write` returns when the
+change is durable, and the engine puts no frame on the wire that depends on a ratchet step before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from wahub.domain.ids import ChatId, InstanceId, MessageId
+from wahub.domain.instance import Disconnect
+from wahub.domain.message import Content
+from wahub.domain.session import KeyChanges, KeyName
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSpec:
+    """What a link is opened for. `trusted_until` is in seconds of `time.monotonic()` of this process."""
+
+    instance: InstanceId
+    epoch: int
+    trusted_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class OwnIdentity:
+    """Who the account is: phone digits, its LID digits (or None), the push name (or None)."""
+
+    phone: str
+    lid: str | None
+    name: str | None
+
+
+# --- what a link reports -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class QrShown:
+    """A pairing code to show. `text` is what the QR picture encodes; it dies after `ttl` seconds or with the next one."""
+
+    text: str
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """A phone scanned the code: credentials exist now. The engine will close with `Disconnect.RESTART_REQUIRED`."""
+
+    me: OwnIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Logged in and usable."""
+
+    me: OwnIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """The server's offline queue has been drained: what was sent to us while away has been reported."""
+
+    offline_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """The server answered a message of ours: `error` is None when it took it, else its code (463, 479, …).
+
+    Also reported for answers that come after `Link.send` gave up waiting: they are the evidence of contract 0.5.
+    """
+
+    message_id: MessageId
+    error: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipted:
+    """A receipt for messages of ours. `kind`: delivered, read, played, retry, sender, inactive or server-error."""
+
+    message_ids: tuple[MessageId, ...]
+    kind: str
+    chat: str
+    at: int
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A decrypted message, durable in the engine's spool until `Link.ack_inbound(seq)`. May be reported again after a crash.
+
+    `body` is plain data: `message_id`, `chat` (JID), `sender` (JID), `sender_phone` (digits or None), `sender_lid` (digits or
+    None), `from_me`, `push_name`, `timestamp` (Unix seconds), `type` (text, image, …), `text`, and `raw` (the WhatsApp
+    message as JSON text).
+    """
+
+    seq: int
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The last event of a link. `code` is the engine's own number, for diagnostics only."""
+
+    reason: Disconnect
+    code: int | None
+    detail: str
+
+
+LinkEvent = QrShown | Paired | Opened | CaughtUp | Acked | Receipted | Inbound | Closed
+
+
+# --- what a send may end with ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SendAcked:
+    """The server took this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendRefused:
+    """The server answered with an error: `code` as on the wire."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendNotStarted:
+    """Nothing of this message reached the socket: safe to try again as if nothing had happened."""
+
+    reason: str
+    permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SendUncertain:
+    """Bytes may have left and no answer came (time-out, broken link, dead engine)."""
+
+    reason: str
+
+
+SendResult = SendAcked | SendRefused | SendNotStarted | SendUncertain
+
+
+# --- the protocols -----------------------------------------------------------------------------------------------------
+
+
+class KeyVault(Protocol):
+    """Session material of one instance under one lease term. Writes are fenced: StaleLeaseError when the term is gone."""
+
+    async def read(self, names: Sequence[KeyName]) -> Mapping[KeyName, bytes]:
+        """The stored values; missing names are left out."""
+
+    async def write(self, changes: KeyChanges) -> None:
+        """Make all changes durable, or none."""
+
+
+class Link(Protocol):
+    """One live connection of one instance."""
+
+    @property
+    def spec(self) -> LinkSpec: ...
+
+    def events(self) -> AsyncIterator[LinkEvent]:
+        """Everything the link reports, in order, ending after `Closed`. One consumer."""
+
+    async def send(self, message_id: MessageId, chat: ChatId, content: Content) -> SendResult:
+        """Send under this id and wait for the server's answer. Never raises for a lost link: the result says it."""
+
+    def extend(self, trusted_until: float) -> None:
+        """Lengthen the term (monotonic seconds). Shorter or past values are ignored."""
+
+    def ack_inbound(self, seq: int) -> None:
+        """The message is stored: the spool may drop it."""
+
+    async def logout(self) -> None:
+        """Unlink at the server (best effort, at most 5 s), then close."""
+
+    async def close(self) -> None:
+        """Close the socket and wait until it is closed. Closing twice is fine."""
+
+
+class Engine(Protocol):
+    """Makes links. Owns its side processes."""
+
+    async def start(self) -> None:
+        """Bring up the first process. EngineDownError when it cannot run."""
+
+    async def open(self, spec: LinkSpec, vault: KeyVault) -> Link:
+        """A new link; connecting goes on in the background and is told by events. EngineDownError when no process is up."""
+
+    async def stop(self) -> None:
+        """Close all links and end the processes. Stopping twice is fine."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a process is up and answers."""

@@ -1,0 +1,1 @@
+"""Long-lived loops; each opens with its theory."""

@@ -1,0 +1,1 @@
+"""Use cases: one function, one transaction; they take `tx` and never commit."""
