@@ -1,0 +1,63 @@
+"""What the control API asks of the network, so that the two can be written and tested apart.
+
+`NetworkControl` widens `NetworkPort` (the seam of the phones) by what only an operator may do: add accounts, switch
+phones off, unlink devices, arm faults, read statistics. Values that only pass through to JSON (stats, trace, faults)
+are plain dictionaries in the JSON shapes of spec/sandbox.md section 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from wahub.sandbox.model import NetworkPort, PhonePort
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedDevice:
+    """A companion of an account. Times are aware datetimes in UTC; `last_seen_at` is None before the first login."""
+
+    id: int
+    platform: str
+    connected: bool
+    paired_at: datetime
+    last_seen_at: datetime | None
+
+
+class NetworkControl(NetworkPort, Protocol):
+    """The operator's side of the network. Every method refuses with `RefusedError(status, text)` and has no other errors."""
+
+    def add_account(self, phone: PhonePort, *, business: bool) -> None:
+        """Register a number and its phone as device 0; the phone is online from now on."""
+
+    def set_phone_online(self, number: str, online: bool) -> None:
+        """Switch a phone on or off. Off: stanzas for it queue. On: the queue is delivered by `PhonePort.receive`."""
+
+    def linked_devices(self, number: str) -> Sequence[LinkedDevice]:
+        """Companions of an account, lowest id first; the phone itself is not among them."""
+
+    def remove_device(self, number: str, device_id: int) -> None:
+        """The person unlinks a companion: its live socket gets 401 device_removed. 404 when there is none."""
+
+    def arm_fault(self, match: Mapping[str, Any], do: Mapping[str, Any], times: int | None) -> str:
+        """Arm a fault and return its id. `do` has one name with its arguments; 400 names what is wrong."""
+
+    def disarm_fault(self, fault_id: str) -> None:
+        """Forget an armed fault. 404 when there is none."""
+
+    def faults(self) -> Sequence[dict[str, Any]]:
+        """The armed faults: `{id, match, do, times}`, oldest first."""
+
+    def inject(self, number: str, device_id: int, fault: Mapping[str, Any]) -> None:
+        """Apply a fault at once to a live socket. 404 no such device, 409 not connected, 400 unknown fault."""
+
+    def stats(self) -> dict[str, Any]:
+        """`{connections, maxConnectionsPerDevice, logins, messages, iq, violations}`."""
+
+    def trace(self, number: str | None, after: int) -> Sequence[dict[str, Any]]:
+        """Decoded stanzas with `seq` greater than `after`, newest last, without keys and plaintext."""
+
+    def reset(self) -> None:
+        """Forget every account, device, queue, fault and statistic; live sockets are closed."""
