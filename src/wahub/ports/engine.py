@@ -20,7 +20,30 @@ from typing import Any, Protocol
 from wahub.domain.ids import ChatId, InstanceId, MessageId
 from wahub.domain.instance import Disconnect
 from wahub.domain.message import Content
+from wahub.domain.outbox import SendAcked, SendNotStarted, SendRefused, SendResult, SendUncertain
 from wahub.domain.session import KeyChanges, KeyName
+
+__all__ = [
+    "Acked",
+    "CaughtUp",
+    "Closed",
+    "Engine",
+    "Inbound",
+    "KeyVault",
+    "Link",
+    "LinkEvent",
+    "LinkSpec",
+    "Opened",
+    "OwnIdentity",
+    "Paired",
+    "QrShown",
+    "Receipted",
+    "SendAcked",
+    "SendNotStarted",
+    "SendRefused",
+    "SendResult",
+    "SendUncertain",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,39 +143,6 @@ class Closed:
 LinkEvent = QrShown | Paired | Opened | CaughtUp | Acked | Receipted | Inbound | Closed
 
 
-# --- what a send may end with ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SendAcked:
-    """The server took this id."""
-
-
-@dataclass(frozen=True, slots=True)
-class SendRefused:
-    """The server answered with an error: `code` as on the wire."""
-
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class SendNotStarted:
-    """Nothing of this message reached the socket: safe to try again as if nothing had happened."""
-
-    reason: str
-    permanent: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class SendUncertain:
-    """Bytes may have left and no answer came (time-out, broken link, dead engine)."""
-
-    reason: str
-
-
-SendResult = SendAcked | SendRefused | SendNotStarted | SendUncertain
-
-
 # --- the protocols -----------------------------------------------------------------------------------------------------
 
 
@@ -164,6 +154,9 @@ class KeyVault(Protocol):
 
     async def write(self, changes: KeyChanges) -> None:
         """Make all changes durable, or none."""
+
+    async def sent_message(self, message_id: MessageId) -> tuple[ChatId, Content] | None:
+        """What we sent under this id, for a device that asks to have it encrypted anew; None when it is not ours."""
 
 
 class Link(Protocol):

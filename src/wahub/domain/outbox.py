@@ -1,0 +1,251 @@
+"""The outbox: what may become of a message, decided in one place.
+
+An entry is accepted (`queued`), claimed for the wire (`sending`), and settled. Its WhatsApp message id is chosen at acceptance
+and never changes, so a resend carries the same id. `next_step` is the whole policy of contract 0.5: it takes an entry, what
+became of the attempt and the time, and says what to write. Nothing here reads a clock or a database.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from wahub.domain.ids import ChatId, InstanceId, MessageId, QueueId
+from wahub.domain.message import Content
+from wahub.domain.retry import Backoff
+
+
+class ItemState(StrEnum):
+    """Where an entry stands (contract 0.5)."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    UNKNOWN = "unknown"
+    SENT = "sent"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    HELD = "held"
+
+
+UNSETTLED = frozenset({ItemState.QUEUED, ItemState.SENDING, ItemState.UNKNOWN, ItemState.HELD})
+"""States that may still change: these count as queue depth and hold back later items of their chat."""
+
+
+class DeliveryMark(StrEnum):
+    """How far a sent message got, in this order; it only ever moves forward."""
+
+    SERVER = "server"
+    DELIVERED = "delivered"
+    READ = "read"
+    PLAYED = "played"
+
+
+_MARK_ORDER = {None: 0, **{mark: rank for rank, mark in enumerate(DeliveryMark, start=1)}}
+
+
+class KeyKind(StrEnum):
+    """The three kinds of idempotency key (contract 0.4)."""
+
+    EXPLICIT = "explicit"
+    ORDER = "order"
+    DERIVED = "derived"
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A key as a request carries it, and the hash of the payload it stands for."""
+
+    value: str
+    kind: KeyKind
+    payload_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One outbox item. Times are Unix seconds."""
+
+    id: QueueId
+    instance: InstanceId
+    chat: ChatId
+    content: Content
+    message_id: MessageId
+    key: IdempotencyKey
+    created_at: float
+    state: ItemState = ItemState.QUEUED
+    next_attempt_at: float = 0.0
+    attempts: int = 0
+    resends: int = 0
+    """How often it was put on the wire again under its id after its fate was unknown."""
+    claimed_epoch: int | None = None
+    claimed_at: float | None = None
+    settled_at: float | None = None
+    delivery: DeliveryMark | None = None
+    last_error: str | None = None
+    position: int = 0
+    """Order of acceptance, given by the store."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether its fate is final. `unknown` is final once it will not be sent again."""
+        return self.state not in UNSETTLED or self.gave_up
+
+    @property
+    def gave_up(self) -> bool:
+        """An unknown item that will not be sent again by itself; the caller decides."""
+        return self.state is ItemState.UNKNOWN and self.settled_at is not None
+
+
+# --- what became of an attempt -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SendAcked:
+    """The server took this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendRefused:
+    """The server answered with an error: `code` as on the wire."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendNotStarted:
+    """Nothing of this message reached the socket. `link_lost`: because there was no link, which costs no attempt."""
+
+    reason: str
+    permanent: bool = False
+    link_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SendUncertain:
+    """Bytes may have left and no answer came (time-out, broken link, dead engine or gateway)."""
+
+    reason: str
+
+
+SendResult = SendAcked | SendRefused | SendNotStarted | SendUncertain
+
+
+@dataclass(frozen=True, slots=True)
+class SendPolicy:
+    """The figures of contract 0.5 and C.4; seconds."""
+
+    retry: Backoff = Backoff(base=5.0, cap=120.0)
+    max_attempts: int = 5
+    evidence_wait: float = 10.0
+    max_resends: int = 5
+    resend_window: float = 86_400.0
+    outreach_lock: Backoff = Backoff(base=3_600.0, cap=86_400.0)
+
+
+OUTREACH_LOCKED = 463
+"""WhatsApp's time-lock on writing to people who never wrote first (source: contract 0.5, Baileys NackCallbackSideEffects)."""
+
+LINK_RETRY_WAIT = 1.0
+
+
+def next_step(entry: Entry, result: SendResult, now: float, policy: SendPolicy) -> Entry:
+    """The entry as it is to be stored after `result`. Pure; the only place that decides an item's fate."""
+    match result:
+        case SendAcked():
+            return settle(entry, ItemState.SENT, now)
+        case SendRefused(code):
+            return _after_refusal(entry, code, now, policy)
+        case SendNotStarted(reason, permanent, link_lost):
+            if permanent:
+                return settle(entry, ItemState.FAILED, now, reason)
+            if link_lost or entry.resends:
+                # An item that may already be out cannot fail for want of a link: its fate stays unknown until proof.
+                return _wait(entry, now + LINK_RETRY_WAIT, reason, cost=0)
+            return _retry(entry, now, reason, policy)
+        case SendUncertain(reason):
+            return _after_uncertainty(entry, reason, now, policy)
+
+
+def settle(entry: Entry, state: ItemState, now: float, error: str | None = None) -> Entry:
+    """The entry with a final state; a sent one has at least the server's mark."""
+    delivery = entry.delivery
+    if state is ItemState.SENT and delivery is None:
+        delivery = DeliveryMark.SERVER
+    return replace(entry, state=state, settled_at=now, last_error=error, delivery=delivery, claimed_epoch=None)
+
+
+def note_evidence(entry: Entry, mark: DeliveryMark, now: float) -> Entry:
+    """An ack or a receipt for this id came: it is sent, and its mark moves forward, never back."""
+    if entry.state in (ItemState.FAILED, ItemState.EXPIRED, ItemState.CANCELLED):
+        return entry
+    further = mark if _MARK_ORDER[mark] > _MARK_ORDER[entry.delivery] else entry.delivery
+    if entry.state is ItemState.SENT:
+        return entry if further is entry.delivery else replace(entry, delivery=further)
+    return replace(settle(entry, ItemState.SENT, now), delivery=further)
+
+
+def await_evidence(entry: Entry, now: float, policy: SendPolicy) -> Entry:
+    """Start (again) the wait for proof of an unknown item: the link is up and its offline queue is drained."""
+    if entry.state is not ItemState.UNKNOWN or entry.gave_up:
+        return entry
+    return replace(entry, next_attempt_at=now + policy.evidence_wait)
+
+
+def may_claim(entry: Entry, now: float) -> bool:
+    """Whether the entry may be put on the wire now."""
+    return entry.state in (ItemState.QUEUED, ItemState.UNKNOWN) and not entry.gave_up and entry.next_attempt_at <= now
+
+
+def claim(entry: Entry, epoch: int, now: float) -> Entry:
+    """The entry, claimed for the wire under a lease epoch. Sending an unknown one again counts as a resend."""
+    resends = entry.resends + (entry.state is ItemState.UNKNOWN)
+    return replace(entry, state=ItemState.SENDING, claimed_epoch=epoch, claimed_at=now, resends=resends)
+
+
+def _after_refusal(entry: Entry, code: int, now: float, policy: SendPolicy) -> Entry:
+    if code == OUTREACH_LOCKED:
+        return _wait(entry, now + policy.outreach_lock.delay(_lock_round(entry)), "outreach_locked", cost=0)
+    if code == 429 or code >= 500:
+        return _retry(entry, now, f"refused by WhatsApp ({code})", policy)
+    return settle(entry, ItemState.FAILED, now, f"refused by WhatsApp ({code})")
+
+
+def _lock_round(entry: Entry) -> int:
+    """Which doubling of the outreach wait comes next: how far the last wait reached from the claim before it."""
+    if entry.last_error != "outreach_locked" or entry.claimed_at is None:
+        return 1
+    waited = max(entry.claimed_at - entry.created_at, 1.0)
+    round_number = 1
+    while waited >= 3_600.0 * (2**round_number - 1):
+        round_number += 1
+    return round_number
+
+
+def _retry(entry: Entry, now: float, reason: str, policy: SendPolicy) -> Entry:
+    attempts = entry.attempts + 1
+    if attempts >= policy.max_attempts:
+        return settle(replace(entry, attempts=attempts), ItemState.FAILED, now, reason)
+    return _wait(entry, now + policy.retry.delay(attempts), reason, cost=1)
+
+
+def _wait(entry: Entry, until: float, reason: str, *, cost: int) -> Entry:
+    """Back into the line. An item that may be out already goes back to unknown, never to queued."""
+    state = ItemState.UNKNOWN if entry.resends else ItemState.QUEUED
+    return replace(
+        entry,
+        state=state,
+        next_attempt_at=until,
+        attempts=entry.attempts + cost,
+        last_error=reason,
+        claimed_epoch=None,
+        resends=max(entry.resends - (state is ItemState.UNKNOWN), 1) if entry.resends else 0,
+    )
+
+
+def _after_uncertainty(entry: Entry, reason: str, now: float, policy: SendPolicy) -> Entry:
+    """No proof either way: wait for evidence, then resend under the same id, a bounded number of times."""
+    unknown = replace(entry, state=ItemState.UNKNOWN, last_error=reason, claimed_epoch=None)
+    too_late = now - entry.created_at > policy.resend_window and entry.resends > 0
+    if entry.resends >= policy.max_resends or too_late:
+        return replace(unknown, settled_at=now)
+    return replace(unknown, next_attempt_at=now + policy.evidence_wait)

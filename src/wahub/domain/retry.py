@@ -1,0 +1,23 @@
+"""Backoff policies: they compute, they never wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential backoff: the n-th wait (from 1) is `min(base * 2**(n - 1), cap)` seconds."""
+
+    base: float
+    cap: float
+
+    def delay(self, attempt: int) -> float:
+        """Seconds to wait before trying again after the `attempt`-th failure (1, 2, …)."""
+        # Past 2**40 every cap is reached; the bound keeps a huge count from overflowing a float.
+        doublings = min(max(attempt - 1, 0), 40)
+        return float(min(self.base * 2**doublings, self.cap))
+
+    def jittered(self, attempt: int, unit: float, spread: float = 0.25) -> float:
+        """The delay moved by up to ±`spread` of itself; `unit` is a random number in [0, 1)."""
+        return self.delay(attempt) * (1 + spread * (2 * unit - 1))
