@@ -41,7 +41,10 @@ class DeliveryMark(StrEnum):
     PLAYED = "played"
 
 
-_MARK_ORDER = {None: 0, **{mark: rank for rank, mark in enumerate(DeliveryMark, start=1)}}
+_MARK_ORDER: dict[DeliveryMark | None, int] = {
+    None: 0,
+    **{mark: rank for rank, mark in enumerate(DeliveryMark, start=1)},
+}
 
 
 class KeyKind(StrEnum):
@@ -75,8 +78,12 @@ class Entry:
     state: ItemState = ItemState.QUEUED
     next_attempt_at: float = 0.0
     attempts: int = 0
+    on_wire: bool = False
+    """Bytes of it may have left at some time: from then on it can only end by proof or by the caller's word."""
     resends: int = 0
     """How often it was put on the wire again under its id after its fate was unknown."""
+    deferrals: int = 0
+    """How often WhatsApp's outreach lock put it off."""
     claimed_epoch: int | None = None
     claimed_at: float | None = None
     settled_at: float | None = None
@@ -156,12 +163,12 @@ def next_step(entry: Entry, result: SendResult, now: float, policy: SendPolicy) 
         case SendRefused(code):
             return _after_refusal(entry, code, now, policy)
         case SendNotStarted(reason, permanent, link_lost):
-            if permanent:
-                return settle(entry, ItemState.FAILED, now, reason)
-            if link_lost or entry.resends:
-                # An item that may already be out cannot fail for want of a link: its fate stays unknown until proof.
-                return _wait(entry, now + LINK_RETRY_WAIT, reason, cost=0)
-            return _retry(entry, now, reason, policy)
+            back = replace(entry, resends=entry.resends - entry.on_wire)
+            if permanent and not entry.on_wire:
+                return settle(back, ItemState.FAILED, now, reason)
+            if link_lost:
+                return _wait(back, now + LINK_RETRY_WAIT, reason)
+            return _retry(back, now, reason, policy)
         case SendUncertain(reason):
             return _after_uncertainty(entry, reason, now, policy)
 
@@ -198,54 +205,45 @@ def may_claim(entry: Entry, now: float) -> bool:
 
 def claim(entry: Entry, epoch: int, now: float) -> Entry:
     """The entry, claimed for the wire under a lease epoch. Sending an unknown one again counts as a resend."""
-    resends = entry.resends + (entry.state is ItemState.UNKNOWN)
-    return replace(entry, state=ItemState.SENDING, claimed_epoch=epoch, claimed_at=now, resends=resends)
+    return replace(
+        entry,
+        state=ItemState.SENDING,
+        claimed_epoch=epoch,
+        claimed_at=now,
+        resends=entry.resends + entry.on_wire,
+    )
 
 
 def _after_refusal(entry: Entry, code: int, now: float, policy: SendPolicy) -> Entry:
     if code == OUTREACH_LOCKED:
-        return _wait(entry, now + policy.outreach_lock.delay(_lock_round(entry)), "outreach_locked", cost=0)
+        deferred = replace(entry, deferrals=entry.deferrals + 1)
+        return _wait(deferred, now + policy.outreach_lock.delay(deferred.deferrals), "outreach_locked")
+    reason = f"refused by WhatsApp ({code})"
     if code == 429 or code >= 500:
-        return _retry(entry, now, f"refused by WhatsApp ({code})", policy)
-    return settle(entry, ItemState.FAILED, now, f"refused by WhatsApp ({code})")
-
-
-def _lock_round(entry: Entry) -> int:
-    """Which doubling of the outreach wait comes next: how far the last wait reached from the claim before it."""
-    if entry.last_error != "outreach_locked" or entry.claimed_at is None:
-        return 1
-    waited = max(entry.claimed_at - entry.created_at, 1.0)
-    round_number = 1
-    while waited >= 3_600.0 * (2**round_number - 1):
-        round_number += 1
-    return round_number
+        return _retry(entry, now, reason, policy)
+    return settle(entry, ItemState.FAILED, now, reason)
 
 
 def _retry(entry: Entry, now: float, reason: str, policy: SendPolicy) -> Entry:
-    attempts = entry.attempts + 1
-    if attempts >= policy.max_attempts:
-        return settle(replace(entry, attempts=attempts), ItemState.FAILED, now, reason)
-    return _wait(entry, now + policy.retry.delay(attempts), reason, cost=1)
+    tried = replace(entry, attempts=entry.attempts + 1)
+    if tried.attempts < policy.max_attempts:
+        return _wait(tried, now + policy.retry.delay(tried.attempts), reason)
+    if tried.on_wire:
+        # Its first copy may have arrived, so "failed" would be a guess: the caller decides.
+        return replace(tried, state=ItemState.UNKNOWN, settled_at=now, last_error=reason, claimed_epoch=None)
+    return settle(tried, ItemState.FAILED, now, reason)
 
 
-def _wait(entry: Entry, until: float, reason: str, *, cost: int) -> Entry:
-    """Back into the line. An item that may be out already goes back to unknown, never to queued."""
-    state = ItemState.UNKNOWN if entry.resends else ItemState.QUEUED
-    return replace(
-        entry,
-        state=state,
-        next_attempt_at=until,
-        attempts=entry.attempts + cost,
-        last_error=reason,
-        claimed_epoch=None,
-        resends=max(entry.resends - (state is ItemState.UNKNOWN), 1) if entry.resends else 0,
-    )
+def _wait(entry: Entry, until: float, reason: str) -> Entry:
+    """Back into the line. An item that may be out goes back to unknown, never to queued."""
+    state = ItemState.UNKNOWN if entry.on_wire else ItemState.QUEUED
+    return replace(entry, state=state, next_attempt_at=until, last_error=reason, claimed_epoch=None)
 
 
 def _after_uncertainty(entry: Entry, reason: str, now: float, policy: SendPolicy) -> Entry:
     """No proof either way: wait for evidence, then resend under the same id, a bounded number of times."""
-    unknown = replace(entry, state=ItemState.UNKNOWN, last_error=reason, claimed_epoch=None)
-    too_late = now - entry.created_at > policy.resend_window and entry.resends > 0
+    unknown = replace(entry, state=ItemState.UNKNOWN, on_wire=True, last_error=reason, claimed_epoch=None)
+    too_late = entry.on_wire and now - entry.created_at > policy.resend_window
     if entry.resends >= policy.max_resends or too_late:
         return replace(unknown, settled_at=now)
     return replace(unknown, next_attempt_at=now + policy.evidence_wait)
