@@ -12,9 +12,11 @@ The rules, in words (contract B and 0.12):
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from wahub.domain.errors import IllegalTransitionError
+from wahub.domain.ids import InstanceId
 
 
 class State(StrEnum):
@@ -149,3 +151,57 @@ def public_status(state: State) -> str:
 def accepts_sends(state: State) -> bool:
     """Whether a new send is queued (202) in this state, or refused because a scan is needed (400, contract I-5)."""
     return state not in (State.NEEDS_QR, State.FAILED_QR_TIMEOUT)
+
+
+# --- the record ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the caller set."""
+
+    name: str
+    webhook_url: str | None = None
+    webhook_events: tuple[str, ...] = ()
+    """Names of events to post; empty means the standard set (contract D.4)."""
+    typing_enabled: bool = True
+    apply_typing_to: tuple[str, ...] = ("customer",)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What was last seen of it. Times are Unix seconds."""
+
+    state: State = State.CONNECTING
+    state_at: float = 0.0
+    phone: str | None = None
+    lid: str | None = None
+    display_name: str | None = None
+    qr: str | None = None
+    qr_expires_at: float | None = None
+    last_event: str | None = None
+    last_event_at: float | None = None
+    last_error: str | None = None
+    last_disconnect_reason: str | None = None
+    last_disconnect_at: float | None = None
+    authenticated_at: float | None = None
+    ready_at: float | None = None
+    last_ready_at: float | None = None
+    restart_attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One linked account."""
+
+    id: InstanceId
+    config: Config
+    observed: Observed
+    created_at: float
+    deleting: bool = False
+    """Someone asked to delete it: no new sends, no new links."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether a phone was linked and its credentials are not known to be dead."""
+        return self.observed.phone is not None and self.observed.state is not State.NEEDS_QR

@@ -1,0 +1,45 @@
+"""What comes in: a received message and the key that makes a second arrival harmless."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wahub.domain.ids import InstanceId, MessageId
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message that reached an instance. Unique by (instance, chat, sender, message_id).
+
+    `chat` and `sender` are JIDs; `sender_phone` are digits where known; `timestamp` is Unix seconds; `raw` is the WhatsApp
+    message as JSON text.
+    """
+
+    instance: InstanceId
+    chat: str
+    sender: str
+    sender_phone: str | None
+    message_id: MessageId
+    from_me: bool
+    type: str
+    text: str
+    timestamp: int
+    raw: str | None = None
+
+
+def from_engine(instance: InstanceId, body: Mapping[str, Any]) -> Received:
+    """Read the body of an engine's `Inbound` event (ports/engine.py)."""
+    return Received(
+        instance=instance,
+        chat=str(body["chat"]),
+        sender=str(body["sender"]),
+        sender_phone=body.get("sender_phone"),
+        message_id=MessageId(str(body["message_id"])),
+        from_me=bool(body.get("from_me")),
+        type=str(body.get("type") or "unknown"),
+        text=str(body.get("text") or ""),
+        timestamp=int(body.get("timestamp") or 0),
+        raw=body.get("raw"),
+    )

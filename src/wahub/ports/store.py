@@ -1,0 +1,178 @@
+"""The store: everything that must survive `kill -9`.
+
+A *transaction is a function*: `Database.write(work)` runs `work(tx)` and commits; if it raises, nothing of it is kept and the
+exception comes back. `work` is synchronous, must depend only on `tx` and its arguments, and may be run again after a conflict.
+Several writes may share one commit on disk; each still stands or falls alone.
+
+Whoever acts for a link calls `tx.fence(lease)` first: it raises StaleLeaseError unless the term is still the current one, and
+keeps it current until the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from wahub.domain.ids import InstanceId, MessageId, QueueId, WorkerId
+from wahub.domain.inbox import Received
+from wahub.domain.instance import Instance
+from wahub.domain.lease import Lease
+from wahub.domain.outbox import Entry, IdempotencyKey
+from wahub.domain.session import KeyChanges, KeyName
+from wahub.domain.webhook import Delivery
+
+T = TypeVar("T")
+
+
+class Instances(Protocol):
+    """Instances. Anyone may read; the lease holder writes `observed`, callers' requests write `config`."""
+
+    def get(self, instance: InstanceId, *, for_update: bool = False) -> Instance | None:
+        """The record, locked against other writers until commit when `for_update`."""
+
+    def list(self) -> Sequence[Instance]:
+        """All, by creation."""
+
+    def add(self, instance: Instance) -> None:
+        """Insert; InstanceExistsError if the id is taken."""
+
+    def save(self, instance: Instance) -> None:
+        """Write every column of an existing record (get it `for_update` first)."""
+
+    def delete(self, instance: InstanceId) -> None:
+        """Remove the record and all that hangs on it: outbox, keys, inbox, deliveries, session material, lease."""
+
+    def next_sequence(self, instance: InstanceId) -> int:
+        """Take the next number of the instance's event sequence (1, 2, …), without gaps once committed."""
+
+
+class Leases(Protocol):
+    """Terms. `ttl` is in seconds and measured by the store's clock (the server's on PostgreSQL)."""
+
+    def claim(self, instance: InstanceId, worker: WorkerId, ttl: float) -> Lease | None:
+        """A new term with the next epoch if there is none, it ran out, or it is this worker's own; None if another holds it."""
+
+    def renew(self, worker: WorkerId, leases: Sequence[Lease], ttl: float) -> frozenset[InstanceId]:
+        """Lengthen these terms; returns the instances whose term is still this worker's with that epoch."""
+
+    def release(self, lease: Lease) -> None:
+        """Give it up, if it is still ours. Releasing twice is fine."""
+
+
+class Outbox(Protocol):
+    """Entries of the outbox."""
+
+    def add(self, entry: Entry) -> Entry:
+        """Insert at the end of the line; returns the entry with its position."""
+
+    def get(self, instance: InstanceId, queue_id: QueueId) -> Entry | None: ...
+
+    def find_message(self, instance: InstanceId, message_id: MessageId) -> Entry | None:
+        """The entry with that WhatsApp id."""
+
+    def save(self, entry: Entry) -> None:
+        """Write every column that may change."""
+
+    def unsettled(self, instance: InstanceId) -> Sequence[Entry]:
+        """All entries that may still change (also unknown ones that were given up), in order."""
+
+    def depth(self, instance: InstanceId) -> int:
+        """How many entries are queued, sending, unknown (not given up) or held."""
+
+    def next_due(self, instance: InstanceId, now: float) -> Entry | None:
+        """The first entry that may be claimed at `now`: nothing of its chat that is unsettled stands before it."""
+
+    def next_attempt_at(self, instance: InstanceId) -> float | None:
+        """The earliest time at which an entry that heads its chat wants to be tried; None when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """An idempotency key in use: what it stood for, and the entry that answered it."""
+
+    key: IdempotencyKey
+    queue_id: QueueId
+    created_at: float
+
+
+class OutboxKeys(Protocol):
+    """Idempotency keys, unique by (instance, key), and the claims that the rate windows count."""
+
+    def get(self, instance: InstanceId, key: str) -> KeyRecord | None: ...
+
+    def put(self, instance: InstanceId, record: KeyRecord) -> None:
+        """Insert, or point an existing key to a new entry."""
+
+    def claims_since(self, instance: InstanceId, since: float) -> Sequence[float]:
+        """Claim times after `since`, oldest first."""
+
+    def add_claim(self, instance: InstanceId, at: float, forget_before: float) -> None:
+        """Count a claim, and forget those before `forget_before`."""
+
+
+class Inbox(Protocol):
+    """Received messages."""
+
+    def add(self, received: Received, now: float) -> bool:
+        """Insert or ignore; True if it was new."""
+
+
+class Webhooks(Protocol):
+    """Deliveries."""
+
+    def add(self, delivery: Delivery) -> None: ...
+
+    def due(self, now: float, limit: int) -> Sequence[Delivery]:
+        """Pending deliveries that may be posted: the first of each (instance, url, lane), if its time has come, oldest first."""
+
+    def next_attempt_at(self) -> float | None:
+        """The earliest time of any pending delivery that heads its lane."""
+
+    def save(self, delivery: Delivery) -> None:
+        """Write state, attempts, next_attempt_at and last_error."""
+
+    def supersede(self, instance: InstanceId, event: str) -> int:
+        """Drop pending deliveries of that event (a `qr` dies with its code); returns how many."""
+
+    def forget_settled(self, before: float) -> int:
+        """Remove delivered rows older than that; returns how many."""
+
+
+class Sessions(Protocol):
+    """Session material: opaque values by (instance, kind, id)."""
+
+    def read(self, instance: InstanceId, names: Iterable[KeyName]) -> Mapping[KeyName, bytes]: ...
+
+    def write(self, instance: InstanceId, changes: KeyChanges) -> None: ...
+
+    def purge(self, instance: InstanceId) -> int:
+        """Remove all of it; returns how many entries there were."""
+
+
+class Tx(Protocol):
+    """One transaction, alive only inside the function that got it."""
+
+    instances: Instances
+    leases: Leases
+    outbox: Outbox
+    keys: OutboxKeys
+    inbox: Inbox
+    webhooks: Webhooks
+    sessions: Sessions
+
+    def fence(self, lease: Lease) -> None:
+        """StaleLeaseError unless this is the current term of its instance; holds it until commit."""
+
+
+class Database(Protocol):
+    """A place to run transactions. All methods may be called from one event loop only."""
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """Run and commit durably. Cancelling the caller does not undo the work."""
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """Run on one consistent snapshot; writing is an error."""
+
+    async def close(self) -> None:
+        """Finish what is under way, then close. Closing twice is fine."""
