@@ -137,16 +137,20 @@ class SendUncertain:
 SendResult = SendAcked | SendRefused | SendNotStarted | SendUncertain
 
 
+_RETRY = Backoff(base=5.0, cap=120.0)
+_OUTREACH_LOCK = Backoff(base=3_600.0, cap=86_400.0)
+
+
 @dataclass(frozen=True, slots=True)
 class SendPolicy:
     """The figures of contract 0.5 and C.4; seconds."""
 
-    retry: Backoff = Backoff(base=5.0, cap=120.0)
+    retry: Backoff = _RETRY
     max_attempts: int = 5
     evidence_wait: float = 10.0
     max_resends: int = 5
     resend_window: float = 86_400.0
-    outreach_lock: Backoff = Backoff(base=3_600.0, cap=86_400.0)
+    outreach_lock: Backoff = _OUTREACH_LOCK
 
 
 OUTREACH_LOCKED = 463
