@@ -1,1 +1,1 @@
-"""The control API of the sandbox: how a person, a test or a script moves the virtual phones (spec/sandbox.md section 1)."""
+"""The control API of the sandbox: how a person, a test or a script moves the virtual phones."""

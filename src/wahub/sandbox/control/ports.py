@@ -27,7 +27,7 @@ class LinkedDevice:
 
 
 class NetworkControl(NetworkPort, Protocol):
-    """The operator's side of the network. Every method refuses with `RefusedError(status, text)` and has no other errors."""
+    """The operator's side of the network. Every method refuses with `RefusedError(status, text)` and nothing else."""
 
     def add_account(self, phone: PhonePort, *, business: bool) -> None:
         """Register a number and its phone as device 0; the phone is online from now on."""
