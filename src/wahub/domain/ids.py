@@ -33,7 +33,8 @@ _MESSAGE_ID = re.compile(r"[0-9A-F]{18,32}")
 def instance_id(name: str) -> InstanceId:
     """The id of an instance with this name: every other character becomes one `_` per UTF-16 code unit.
 
-    JavaScript counts a character outside the basic plane as two units, and callers depend on it. Empty: InvalidInstanceIdError.
+    JavaScript counts a character outside the basic plane as two units, and callers depend on it. Empty:
+    InvalidInstanceIdError.
     """
     cleaned = _NOT_ID.sub(lambda match: "__" if ord(match.group()) > 0xFFFF else "_", name)
     if not cleaned:

@@ -13,8 +13,8 @@ from wahub.domain.ids import InstanceId, MessageId
 class Received:
     """A message that reached an instance. Unique by (instance, chat, sender, message_id).
 
-    `chat` and `sender` are JIDs; `sender_phone` are digits where known; `timestamp` is Unix seconds; `raw` is the WhatsApp
-    message as JSON text.
+    `chat` and `sender` are JIDs; `sender_phone` are digits where known; `timestamp` is Unix seconds; `raw` is the
+    WhatsApp message as JSON text.
     """
 
     instance: InstanceId

@@ -2,8 +2,10 @@
 
 The rules, in words (contract B and 0.12):
 
-- An instance is *wanted* (someone created it and nobody deleted it) and has an *observed* state; this table moves the latter.
-- `needs_qr` means only: never paired, or WhatsApp said that the credentials are dead. Loss of network never leads there.
+- An instance is *wanted* (someone created it and nobody deleted it) and has an *observed* state; this table moves
+  the latter.
+- `needs_qr` means only: never paired, or WhatsApp said that the credentials are dead. Loss of network never leads
+  there.
 - A QR code in `ready`, or while an authenticated link still connects, is spurious and changes nothing.
 - `ready` comes only from an opened link.
 
@@ -153,7 +155,7 @@ def accepts_sends(state: State) -> bool:
     return state not in (State.NEEDS_QR, State.FAILED_QR_TIMEOUT)
 
 
-# --- the record ---------------------------------------------------------------------------------------------------------
+# --- the record -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +202,3 @@ class Instance:
     created_at: float
     deleting: bool = False
     """Someone asked to delete it: no new sends, no new links."""
-
-    @property
-    def paired(self) -> bool:
-        """Whether a phone was linked and its credentials are not known to be dead."""
-        return self.observed.phone is not None and self.observed.state is not State.NEEDS_QR

@@ -1,8 +1,9 @@
 """The outbox: what may become of a message, decided in one place.
 
-An entry is accepted (`queued`), claimed for the wire (`sending`), and settled. Its WhatsApp message id is chosen at acceptance
-and never changes, so a resend carries the same id. `next_step` is the whole policy of contract 0.5: it takes an entry, what
-became of the attempt and the time, and says what to write. Nothing here reads a clock or a database.
+An entry is accepted (`queued`), claimed for the wire (`sending`), and settled. Its WhatsApp message id is chosen at
+acceptance and never changes, so a resend carries the same id. `next_step` is the whole policy of contract 0.5: it
+takes an entry, what became of the attempt and the time, and says what to write. Nothing here reads a clock or a
+database.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Entry:
         return self.state is ItemState.UNKNOWN and self.settled_at is not None
 
 
-# --- what became of an attempt -----------------------------------------------------------------------------------------
+# --- what became of an attempt ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,10 @@ class SendPolicy:
 
 
 OUTREACH_LOCKED = 463
-"""WhatsApp's time-lock on writing to people who never wrote first (source: contract 0.5, Baileys NackCallbackSideEffects)."""
+"""WhatsApp's time-lock on writing to people who never wrote first (source.
+
+Contract 0.5, Baileys NackCallbackSideEffects).
+"""
 
 LINK_RETRY_WAIT = 1.0
 

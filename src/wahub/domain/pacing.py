@@ -1,7 +1,7 @@
 """Pacing: rolling windows and spacing, as arithmetic.
 
-A slot is taken when an item is claimed for the wire, whatever comes of it. Windows are pruned when they are read, from stored
-claims, so they hold across restarts. 0 means unlimited (contract 0.11).
+A slot is taken when an item is claimed for the wire, whatever comes of it. Windows are pruned when they are read,
+from stored claims, so they hold across restarts. 0 means unlimited (contract 0.11).
 """
 
 from __future__ import annotations

@@ -20,8 +20,9 @@ class DeliveryState(StrEnum):
 class Delivery:
     """One event on its way to one URL. Times are Unix seconds.
 
-    `event_id` is the same on every attempt; `sequence` counts the events of the instance without gaps; `lane` names what it
-    must stay in order with: a chat, or `lifecycle`. `body` is the exact bytes that are signed and sent, as text.
+    `event_id` is the same on every attempt; `sequence` counts the events of the instance without gaps; `lane` names
+    what it must stay in order with: a chat, or `lifecycle`. `body` is the exact bytes that are signed and sent, as
+    text.
     """
 
     event_id: str

@@ -1,14 +1,15 @@
 """The seam to the libraries that speak WhatsApp.
 
-An *engine* makes links; a *link* is one live connection of one instance, and is never reused: after `Closed` its owner opens
-a new one. The engine never decides to reconnect, to purge or to resend; it reports, and the runtime decides.
+An *engine* makes links; a *link* is one live connection of one instance, and is never reused: after `Closed` its
+owner opens a new one. The engine never decides to reconnect, to purge or to resend; it reports, and the runtime
+decides.
 
-Who may call what: only the worker that holds the instance's lease opens a link, and every link carries that lease's epoch.
-The engine closes a link by itself when its term (`LinkSpec.trusted_until`, extended by `Link.extend`) runs out, so a frozen
-worker cannot leave a socket behind that still sends.
+Who may call what: only the worker that holds the instance's lease opens a link, and every link carries that lease's
+epoch. The engine closes a link by itself when its term (`LinkSpec.trusted_until`, extended by `Link.extend`) runs
+out, so a frozen worker cannot leave a socket behind that still sends.
 
-Key material is asked for and written through the `KeyVault` that the opener passes in. `KeyVault.write` returns when the
-change is durable, and the engine puts no frame on the wire that depends on a ratchet step before that.
+Key material is asked for and written through the `KeyVault` that the opener passes in. `KeyVault.write` returns when
+the change is durable, and the engine puts no frame on the wire that depends on a ratchet step before that.
 """
 
 from __future__ import annotations
@@ -64,12 +65,15 @@ class OwnIdentity:
     name: str | None
 
 
-# --- what a link reports -----------------------------------------------------------------------------------------------
+# --- what a link reports ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class QrShown:
-    """A pairing code to show. `text` is what the QR picture encodes; it dies after `ttl` seconds or with the next one."""
+    """A pairing code to show.
+
+    `text` is what the QR picture encodes; it dies after `ttl` seconds or with the next one.
+    """
 
     text: str
     ttl: float
@@ -120,11 +124,12 @@ class Receipted:
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A decrypted message, durable in the engine's spool until `Link.ack_inbound(seq)`. May be reported again after a crash.
+    """A decrypted message, durable in the engine's spool until `Link.ack_inbound(seq)`. May be reported again after a
+    crash.
 
-    `body` is plain data: `message_id`, `chat` (JID), `sender` (JID), `sender_phone` (digits or None), `sender_lid` (digits or
-    None), `from_me`, `push_name`, `timestamp` (Unix seconds), `type` (text, image, …), `text`, and `raw` (the WhatsApp
-    message as JSON text).
+    `body` is plain data: `message_id`, `chat` (JID), `sender` (JID), `sender_phone` (digits or None), `sender_lid`
+    (digits or None), `from_me`, `push_name`, `timestamp` (Unix seconds), `type` (text, image, …), `text`, and `raw`
+    (the WhatsApp message as JSON text).
     """
 
     seq: int
@@ -143,11 +148,14 @@ class Closed:
 LinkEvent = QrShown | Paired | Opened | CaughtUp | Acked | Receipted | Inbound | Closed
 
 
-# --- the protocols -----------------------------------------------------------------------------------------------------
+# --- the protocols ----------------------------------------------------------------------------------------------------
 
 
 class KeyVault(Protocol):
-    """Session material of one instance under one lease term. Writes are fenced: StaleLeaseError when the term is gone."""
+    """Session material of one instance under one lease term.
+
+    Writes are fenced: StaleLeaseError when the term is gone.
+    """
 
     async def read(self, names: Sequence[KeyName]) -> Mapping[KeyName, bytes]:
         """The stored values; missing names are left out."""
@@ -191,7 +199,10 @@ class Engine(Protocol):
         """Bring up the first process. EngineDownError when it cannot run."""
 
     async def open(self, spec: LinkSpec, vault: KeyVault) -> Link:
-        """A new link; connecting goes on in the background and is told by events. EngineDownError when no process is up."""
+        """A new link.
+
+        Connecting goes on in the background and is told by events. EngineDownError when no process is up.
+        """
 
     async def stop(self) -> None:
         """Close all links and end the processes. Stopping twice is fine."""

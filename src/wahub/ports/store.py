@@ -1,11 +1,11 @@
 """The store: everything that must survive `kill -9`.
 
-A *transaction is a function*: `Database.write(work)` runs `work(tx)` and commits; if it raises, nothing of it is kept and the
-exception comes back. `work` is synchronous, must depend only on `tx` and its arguments, and may be run again after a conflict.
-Several writes may share one commit on disk; each still stands or falls alone.
+A *transaction is a function*: `Database.write(work)` runs `work(tx)` and commits; if it raises, nothing of it is
+kept and the exception comes back. `work` is synchronous, must depend only on `tx` and its arguments, and may be run
+again after a conflict. Several writes may share one commit on disk; each still stands or falls alone.
 
-Whoever acts for a link calls `tx.fence(lease)` first: it raises StaleLeaseError unless the term is still the current one, and
-keeps it current until the commit.
+Whoever acts for a link calls `tx.fence(lease)` first: it raises StaleLeaseError unless the term is still the current
+one, and keeps it current until the commit.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class Leases(Protocol):
     """Terms. `ttl` is in seconds and measured by the store's clock (the server's on PostgreSQL)."""
 
     def claim(self, instance: InstanceId, worker: WorkerId, ttl: float) -> Lease | None:
-        """A new term with the next epoch if there is none, it ran out, or it is this worker's own; None if another holds it."""
+        """A new term with the next epoch if there is none, it ran out, or it is this worker's own.
+
+        None if another holds it.
+        """
 
     def renew(self, worker: WorkerId, leases: Sequence[Lease], ttl: float) -> frozenset[InstanceId]:
         """Lengthen these terms; returns the instances whose term is still this worker's with that epoch."""
@@ -124,7 +127,10 @@ class Webhooks(Protocol):
     def add(self, delivery: Delivery) -> None: ...
 
     def due(self, now: float, limit: int) -> Sequence[Delivery]:
-        """Pending deliveries that may be posted: the first of each (instance, url, lane), if its time has come, oldest first."""
+        """Pending deliveries that may be posted.
+
+        The first of each (instance, url, lane), if its time has come, oldest first.
+        """
 
     def next_attempt_at(self) -> float | None:
         """The earliest time of any pending delivery that heads its lane."""

@@ -12,4 +12,7 @@ class Wakeup(Protocol):
         """Say that there may be work. Never blocks, never raises."""
 
     async def wait(self, topic: str, timeout: float) -> bool:
-        """Wait for a hint on the topic, at most `timeout` seconds; True if one came. A hint given before is not lost."""
+        """Wait for a hint on the topic, at most `timeout` seconds.
+
+        True if one came. A hint given before is not lost.
+        """

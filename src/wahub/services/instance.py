@@ -32,7 +32,10 @@ class ConfigChange:
 
 
 def create(tx: Tx, config: Config, now: float) -> Instance:
-    """Add an instance in `connecting`. InstanceExistsError when the id is taken, InvalidInstanceIdError for an empty one."""
+    """Add an instance in `connecting`.
+
+    InstanceExistsError when the id is taken, InvalidInstanceIdError for an empty one.
+    """
     wanted = instance_id(config.name)
     if tx.instances.get(wanted) is not None:
         raise InstanceExistsError(wanted)
@@ -60,7 +63,10 @@ def update(tx: Tx, wanted: InstanceId, change: ConfigChange) -> Instance:
 
 
 def ask_delete(tx: Tx, wanted: InstanceId) -> bool:
-    """Mark for deletion: no new sends, no new links. The worker that holds it does the rest. False if it did not exist."""
+    """Mark for deletion.
+
+    No new sends, no new links. The worker that holds it does the rest. False if it did not exist.
+    """
     instance = tx.instances.get(wanted, for_update=True)
     if instance is None:
         return False
@@ -76,7 +82,10 @@ def finish_delete(tx: Tx, lease: Lease) -> None:
 
 
 def boot(tx: Tx, now: float) -> list[Instance]:
-    """At start no link is up: what was `ready` or connecting with credentials is listed as `disconnected` until it is."""
+    """At start no link is up.
+
+    What was `ready` or connecting with credentials is listed as `disconnected` until it is.
+    """
     instances = []
     for found in tx.instances.list():
         instance = found
@@ -91,7 +100,7 @@ def boot(tx: Tx, now: float) -> list[Instance]:
     return instances
 
 
-# --- what links report -------------------------------------------------------------------------------------------------
+# --- what links report ------------------------------------------------------------------------------------------------
 
 
 def link_started(tx: Tx, lease: Lease, now: float) -> Instance:
@@ -133,7 +142,10 @@ def opened(tx: Tx, lease: Lease, me: OwnIdentity, now: float, event_id: str) -> 
 
 
 def closed(tx: Tx, lease: Lease, reason: Disconnect, detail: str, now: float, event_id: str) -> Instance:
-    """A link ended. Credentials that WhatsApp declared dead are purged; `disconnected` is posted when the state changed."""
+    """A link ended.
+
+    Credentials that WhatsApp declared dead are purged; `disconnected` is posted when the state changed.
+    """
     before = _current(tx, lease)
     dead = reason.event is Event.LOGGED_OUT
     changes: dict[str, Any] = {"qr": None, "qr_expires_at": None, "ready_at": None}

@@ -1,4 +1,7 @@
-"""Sending, as use cases: accept, claim, settle, recover. Each function is one transaction's worth of work and never commits."""
+"""Sending, as use cases.
+
+Accept, claim, settle, recover. Each function is one transaction's worth of work and never commits.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ from wahub.ports.store import KeyRecord, Tx
 
 @dataclass(frozen=True, slots=True)
 class SendRequest:
-    """What a caller wants sent. `queue_id` and `entropy` (16 random bytes) are chosen outside, so a re-run changes nothing."""
+    """What a caller wants sent.
+
+    `queue_id` and `entropy` (16 random bytes) are chosen outside, so a re-run changes nothing.
+    """
 
     instance: InstanceId
     chat: ChatId
@@ -113,7 +119,10 @@ class Idle:
 
 
 def claim_next(tx: Tx, lease: Lease, now: float, pace: Pace) -> Claimed | Idle:
-    """Claim the next item that may go out, in order and within the windows. The caller sends it as soon as this is committed."""
+    """Claim the next item that may go out, in order and within the windows.
+
+    The caller sends it as soon as this is committed.
+    """
     tx.fence(lease)
     instance = tx.instances.get(lease.instance)
     if instance is None or instance.deleting or instance.observed.state is not State.READY:
@@ -156,7 +165,10 @@ def recover(tx: Tx, lease: Lease, now: float, policy: SendPolicy) -> int:
 
 
 def start_evidence_wait(tx: Tx, lease: Lease, now: float, policy: SendPolicy) -> int:
-    """The link is up: from `now` on, wait for proof of each unknown item before it is sent again. Returns how many wait."""
+    """The link is up.
+
+    From `now` on, wait for proof of each unknown item before it is sent again. Returns how many wait.
+    """
     tx.fence(lease)
     waiting = 0
     for entry in tx.outbox.unsettled(lease.instance):

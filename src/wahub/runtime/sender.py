@@ -1,0 +1,128 @@
+"""The send loop of one link.
+
+Promise: items leave in order (per chat and priority), each under the id it got at acceptance, one at a time per
+instance; what the server said is stored before the next one leaves. Not promised: that an item leaves at a given
+second.
+
+One round is: one transaction that settles the last attempt and claims the next item; then the wire. Claiming comes
+last before the wire, because a claimed row is one whose fate a crash makes unknown.
+
+A crash
+- before the claim's commit leaves the item queued;
+- between that commit and the wire, or between the wire and the settling commit, leaves it `sending` under this
+  epoch: the next holder of the lease takes it as unknown, waits for proof and sends it again under the same id
+  (services/outbox.py::recover).
+
+The loop lives as long as its link. When the link is lost, `Link.send` answers at once and that answer is settled
+like any other; the loop then ends. Hints on `outbox:<instance>` shorten the wait for work; without one the loop
+looks by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from wahub.domain.errors import StaleLeaseError
+from wahub.domain.lease import Lease
+from wahub.domain.outbox import Entry, ItemState, SendResult, SendUncertain
+from wahub.ports.engine import Link
+from wahub.ports.store import Tx
+from wahub.runtime.deps import RuntimeDeps
+from wahub.services import outbox
+from wahub.services.outbox import Claimed, Idle
+
+log = structlog.get_logger("wahub.sender")
+
+LOOK_EVERY = 10.0
+"""Seconds between two looks at the store when no hint came."""
+
+Finished = tuple[Entry, SendResult]
+
+
+def topic(instance: str) -> str:
+    """The wake-up topic of an instance's outbox."""
+    return f"outbox:{instance}"
+
+
+class Sender:
+    """Sends what is queued over one link, until stopped."""
+
+    def __init__(self, deps: RuntimeDeps, lease: Lease, link: Link) -> None:
+        self._deps = deps
+        self._lease = lease
+        self._link = link
+        self._topic = topic(lease.instance)
+        self._stopping = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name=f"sender:{lease.instance}")
+
+    async def stop(self, patience: float) -> None:
+        """Claim nothing more; wait up to `patience` seconds for the item on the wire and for its outcome to be stored."""
+        self._stopping.set()
+        self._deps.wakeup.notify(self._topic)
+        try:
+            await asyncio.wait_for(asyncio.shield(self._task), patience)
+        except TimeoutError:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        finished: Finished | None = None
+        while True:
+            try:
+                step = await self._advance(finished)
+            except StaleLeaseError:
+                log.warning("send loop ended: the lease is gone", instance=self._lease.instance)
+                return
+            except Exception as error:  # noqa: BLE001 - any fault of the store
+                # The outcome in hand must not be lost with a passing fault of the store.
+                log.error("send loop will try again", instance=self._lease.instance, error=type(error).__name__)
+                await self._deps.clock.sleep(2.0)
+                continue
+            finished = None
+            if isinstance(step, Claimed):
+                finished = await self._put_on_wire(step.entry)
+            elif self._stopping.is_set():
+                return
+            else:
+                await self._wait(step)
+
+    async def _advance(self, finished: Finished | None) -> Claimed | Idle:
+        """Settle what finished and claim what is next, in one transaction."""
+        now = self._deps.clock.now()
+        settings = self._deps.settings
+        stopping = self._stopping.is_set()
+
+        def work(tx: Tx) -> Claimed | Idle:
+            if finished is not None:
+                entry, result = finished
+                outbox.settle_attempt(tx, self._lease, entry.id, result, now, settings.send_policy)
+            if stopping:
+                return Idle(None)
+            return outbox.claim_next(tx, self._lease, now, settings.pace)
+
+        if finished is None and stopping:
+            return Idle(None)
+        step = await self._deps.database.write(work)
+        if finished is not None:
+            self._deps.fault("after_settle")
+        return step
+
+    async def _put_on_wire(self, entry: Entry) -> Finished:
+        assert entry.state is ItemState.SENDING
+        self._deps.fault("after_claim")
+        result: SendResult
+        try:
+            result = await self._link.send(entry.message_id, entry.chat, entry.content)
+        except Exception as error:  # noqa: BLE001 - an engine that breaks its promise must not end the loop
+            log.exception("the engine failed during a send", instance=self._lease.instance)
+            result = SendUncertain(type(error).__name__)
+        self._deps.fault("after_ack")
+        return entry, result
+
+    async def _wait(self, idle: Idle) -> None:
+        wait = LOOK_EVERY
+        if idle.until is not None:
+            wait = min(max(idle.until - self._deps.clock.now(), 0.0), wait)
+        await self._deps.wakeup.wait(self._topic, wait)
