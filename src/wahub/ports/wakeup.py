@@ -16,3 +16,25 @@ class Wakeup(Protocol):
 
         True if one came. A hint given before is not lost.
         """
+
+
+INSTANCES = "instances"
+"""Instances were created, changed or marked for deletion."""
+
+WEBHOOKS = "webhooks"
+"""Deliveries were added."""
+
+
+def outbox_topic(instance: str) -> str:
+    """The topic of new work in an instance's outbox."""
+    return f"outbox:{instance}"
+
+
+def link_topic(instance: str) -> str:
+    """The topic of callers who want an instance's link back without sitting out a pause."""
+    return f"link:{instance}"
+
+
+def deleted_topic(instance: str) -> str:
+    """The topic of the end of a delete."""
+    return f"deleted:{instance}"

@@ -42,9 +42,10 @@ from wahub.ports.engine import (
     Receipted,
 )
 from wahub.ports.store import Tx
+from wahub.ports.wakeup import WEBHOOKS, link_topic, outbox_topic
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.leaser import Leaser
-from wahub.runtime.sender import Sender, topic
+from wahub.runtime.sender import Sender
 from wahub.runtime.vault import StoreVault
 from wahub.services import inbox, instance, outbox
 
@@ -187,7 +188,7 @@ class Runner:
 
     @property
     def _pause_topic(self) -> str:
-        return f"link:{self.instance}"
+        return link_topic(self.instance)
 
     async def _pause(self, seconds: float | None) -> None:
         if seconds is None:
@@ -242,10 +243,10 @@ class Runner:
             case CaughtUp():
                 policy = deps.settings.send_policy
                 await deps.database.write(lambda tx: outbox.start_evidence_wait(tx, lease, now, policy))
-                deps.wakeup.notify(topic(self.instance))
+                deps.wakeup.notify(outbox_topic(self.instance))
             case _:
                 raise TypeError(f"unexpected event {type(event).__name__}")
-        deps.wakeup.notify("webhooks")
+        deps.wakeup.notify(WEBHOOKS)
 
     async def _note_opened(self, link: Link, lease: Lease, event: Opened) -> None:
         deps = self._deps
@@ -273,7 +274,7 @@ class Runner:
         if event.reason is Disconnect.CLOSED_BY_US and self._stopping:
             return
         await deps.database.write(lambda tx: instance.closed(tx, lease, event.reason, event.detail, now, event_id))
-        deps.wakeup.notify("webhooks")
+        deps.wakeup.notify(WEBHOOKS)
 
     # --- endings -----------------------------------------------------------------------------------------------------
 
@@ -360,12 +361,12 @@ class _Batch:
         if received or proofs:
             moved = await deps.database.write(work)
             if moved:
-                deps.wakeup.notify(topic(lease.instance))
+                deps.wakeup.notify(outbox_topic(lease.instance))
         for event in inbound:
             deps.fault("after_ingest")
             self._link.ack_inbound(event.seq)
         if received:
-            deps.wakeup.notify("webhooks")
+            deps.wakeup.notify(WEBHOOKS)
 
 
 def _proof(event: LinkEvent) -> tuple[tuple[MessageId, ...], DeliveryMark] | None:

@@ -29,6 +29,7 @@ from wahub.domain.lease import Lease
 from wahub.domain.outbox import Entry, ItemState, SendResult, SendUncertain
 from wahub.ports.engine import Link
 from wahub.ports.store import Tx
+from wahub.ports.wakeup import outbox_topic
 from wahub.runtime.deps import RuntimeDeps
 from wahub.services import outbox
 from wahub.services.outbox import Claimed, Idle
@@ -41,11 +42,6 @@ LOOK_EVERY = 10.0
 Finished = tuple[Entry, SendResult]
 
 
-def topic(instance: str) -> str:
-    """The wake-up topic of an instance's outbox."""
-    return f"outbox:{instance}"
-
-
 class Sender:
     """Sends what is queued over one link, until stopped."""
 
@@ -53,12 +49,12 @@ class Sender:
         self._deps = deps
         self._lease = lease
         self._link = link
-        self._topic = topic(lease.instance)
+        self._topic = outbox_topic(lease.instance)
         self._stopping = asyncio.Event()
         self._task = asyncio.create_task(self._run(), name=f"sender:{lease.instance}")
 
     async def stop(self, patience: float) -> None:
-        """Claim nothing more; wait up to `patience` seconds for the item on the wire and for its outcome to be stored."""
+        """Claim nothing more; wait up to `patience` seconds for the item on the wire and until its outcome is stored."""
         self._stopping.set()
         self._deps.wakeup.notify(self._topic)
         try:
@@ -115,7 +111,7 @@ class Sender:
         result: SendResult
         try:
             result = await self._link.send(entry.message_id, entry.chat, entry.content)
-        except Exception as error:  # noqa: BLE001 - an engine that breaks its promise must not end the loop
+        except Exception as error:  # an engine that breaks its promise must not end the loop
             log.exception("the engine failed during a send", instance=self._lease.instance)
             result = SendUncertain(type(error).__name__)
         self._deps.fault("after_ack")

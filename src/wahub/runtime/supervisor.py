@@ -18,14 +18,13 @@ import structlog
 
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Instance, State
+from wahub.ports.wakeup import INSTANCES, deleted_topic
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.leaser import Leaser
 from wahub.runtime.runner import Runner
 from wahub.services import instance
 
 log = structlog.get_logger("wahub.supervisor")
-
-TOPIC = "instances"
 
 _LEFT_ALONE = frozenset({State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED})
 """States that no restart ends: someone has to ask (contract B.1)."""
@@ -54,7 +53,7 @@ class Supervisor:
         self._spawn(self._restore(restoring))
         while True:
             await self._reconcile()
-            await self._deps.wakeup.wait(TOPIC, self._deps.settings.poll_every)
+            await self._deps.wakeup.wait(INSTANCES, self._deps.settings.poll_every)
 
     async def stop(self) -> None:
         """Stop every runner, all at the same time."""
@@ -102,7 +101,7 @@ class Supervisor:
             log.error("delete will be tried again", instance=wanted, error=type(error).__name__)
         finally:
             self._deleting.pop(wanted, None)
-            self._deps.wakeup.notify(f"deleted:{wanted}")
+            self._deps.wakeup.notify(deleted_topic(wanted))
 
     # --- start-up ----------------------------------------------------------------------------------------------------
 
