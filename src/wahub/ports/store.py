@@ -126,17 +126,18 @@ class Webhooks(Protocol):
 
     def add(self, delivery: Delivery) -> None: ...
 
-    def due(self, now: float, limit: int) -> Sequence[Delivery]:
+    def due(self, now: float, limit: int, full: Collection[tuple[InstanceId, str]] = ()) -> Sequence[Delivery]:
         """Pending deliveries that may be posted.
 
-        The first of each (instance, url, lane), if its time has come, oldest first.
+        The first of each (instance, url, lane), if its time has come, oldest first. Endpoints (instance, url) in
+        `full` are left out: they take no more now, and must not fill the answer.
         """
 
-    def next_attempt_at(self) -> float | None:
-        """The earliest time of any pending delivery that heads its lane."""
+    def next_attempt_at(self, after: float = 0.0) -> float | None:
+        """The earliest time later than `after` of any pending delivery that heads its lane."""
 
     def save(self, delivery: Delivery) -> None:
-        """Write state, attempts, next_attempt_at and last_error."""
+        """Write state, attempts, next_attempt_at and last_error; nothing if the delivery is gone."""
 
     def supersede(self, instance: InstanceId, event: str) -> int:
         """Drop pending deliveries of that event (a `qr` dies with its code); returns how many."""
