@@ -1,0 +1,156 @@
+"""What a person may send, and how each becomes WhatsApp's Message.
+
+Source: Baileys Utils/messages (`generateWAMessageContent`), whatsmeow send.go (`BuildEdit`, `BuildRevoke`,
+`BuildReaction`), field names of sandbox/proto/e2e.proto.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from wahub.sandbox.proto import e2e_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place, in degrees."""
+
+    latitude: float
+    longitude: float
+    name: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A contact card; `vcard` is the card's text."""
+
+    name: str
+    vcard: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """An emoji on a message; an empty one withdraws the reaction."""
+
+    message_id: str
+    emoji: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A new text for one of the person's own messages."""
+
+    message_id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """One of the person's own messages is deleted for everyone."""
+
+    message_id: str
+
+
+Content = Text | Location | Contact | Reaction | Edit | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The message that a quote, reaction, edit or deletion is about, as it stands in the sender's chat."""
+
+    message_id: str
+    chat_jid: str
+    author_jid: str
+    from_me: bool
+    message: e2e_pb2.Message
+
+
+def vcard_of(name: str, phone: str) -> str:
+    """A minimal contact card for a name and the digits of a number."""
+    number = f"TEL;type=CELL;type=VOICE;waid={phone}:+{phone}"
+    return "\n".join(("BEGIN:VCARD", "VERSION:3.0", f"FN:{name}", number, "END:VCARD"))
+
+
+def build(content: Content, target: Target | None, quoted: Target | None) -> e2e_pb2.Message:
+    """The Message of a content. `target` is required for reactions, edits and deletions."""
+    match content:
+        case Text(text):
+            if quoted is None:
+                return e2e_pb2.Message(conversation=text)
+            extended = e2e_pb2.ExtendedTextMessage(text=text, context_info=_context(quoted))
+            return e2e_pb2.Message(extended_text_message=extended)
+        case Location(latitude, longitude, name, address):
+            place = e2e_pb2.LocationMessage(degrees_latitude=latitude, degrees_longitude=longitude)
+            if name:
+                place.name = name
+            if address:
+                place.address = address
+            _quote(place, quoted)
+            return e2e_pb2.Message(location_message=place)
+        case Contact(name, vcard):
+            card = e2e_pb2.ContactMessage(display_name=name, vcard=vcard)
+            _quote(card, quoted)
+            return e2e_pb2.Message(contact_message=card)
+        case _:
+            if target is None:
+                raise ValueError("this content is about another message")
+            return _about(content, target)
+
+
+def _about(content: Reaction | Edit | Delete, target: Target) -> e2e_pb2.Message:
+    key = e2e_pb2.MessageKey(remote_jid=target.chat_jid, from_me=target.from_me, id=target.message_id)
+    now_ms = int(time.time() * 1000)
+    if isinstance(content, Reaction):
+        reaction = e2e_pb2.ReactionMessage(key=key, text=content.emoji, sender_timestamp_ms=now_ms)
+        return e2e_pb2.Message(reaction_message=reaction)
+    protocol = e2e_pb2.ProtocolMessage(key=key)
+    if isinstance(content, Delete):
+        protocol.type = e2e_pb2.ProtocolMessage.REVOKE
+        return e2e_pb2.Message(protocol_message=protocol)
+    protocol.type = e2e_pb2.ProtocolMessage.MESSAGE_EDIT
+    protocol.edited_message.conversation = content.text
+    protocol.timestamp_ms = now_ms
+    inner = e2e_pb2.Message(protocol_message=protocol)
+    return e2e_pb2.Message(edited_message=e2e_pb2.WrappedMessage(message=inner))
+
+
+def _context(quoted: Target) -> e2e_pb2.ContextInfo:
+    return e2e_pb2.ContextInfo(
+        stanza_id=quoted.message_id, participant=quoted.author_jid, quoted_message=quoted.message
+    )
+
+
+def _quote(part: e2e_pb2.LocationMessage | e2e_pb2.ContactMessage, quoted: Target | None) -> None:
+    if quoted is not None:
+        part.context_info.CopyFrom(_context(quoted))
+
+
+def stanza_type(content: Content) -> str:
+    """The `type` of the message stanza. Source: Baileys Socket/messages-send (`getMessageType`)."""
+    match content:
+        case Reaction():
+            return "reaction"
+        case Contact() | Location():
+            return "media"
+        case _:
+            return "text"
+
+
+def stanza_edit(content: Content) -> str | None:
+    """The `edit` attribute of the message stanza. Source: Baileys Socket/messages-send (`sendMessage`)."""
+    match content:
+        case Edit():
+            return "1"
+        case Delete():
+            return "7"
+        case _:
+            return None

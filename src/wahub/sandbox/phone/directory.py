@@ -1,0 +1,45 @@
+"""Numbers and hidden identities (LIDs): who is who.
+
+People know each other by number; stanzas may name either. A phone keeps its sessions by number and device, so that
+both spellings of one device lead to the same session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from wahub.sandbox.model import LID_SERVER, PN_SERVER, Jid
+
+
+class Directory:
+    """The address book of the sandbox: every account's number and LID."""
+
+    def __init__(self) -> None:
+        self._number_by_lid: dict[str, str] = {}
+
+    def add(self, number: str, lid: str) -> None:
+        """Enter an account."""
+        self._number_by_lid[lid] = number
+
+    def holder(self, lid: str) -> str | None:
+        """The number behind a LID."""
+        return self._number_by_lid.get(lid)
+
+    def clear(self) -> None:
+        """Forget everybody."""
+        self._number_by_lid.clear()
+
+    def number_of(self, jid: Jid, hint: str | None = None) -> str:
+        """Number digits of a user; `hint` is the number JID that the stanza gave. An unknown LID stands for itself."""
+        if jid.server != LID_SERVER:
+            return jid.user
+        known = self._number_by_lid.get(jid.user)
+        if known is None and hint is not None and hint.endswith(f"@{PN_SERVER}"):
+            return Jid.parse(hint).user
+        return known or jid.user
+
+
+def lid_for(number: str) -> str:
+    """A LID of 15 digits that depends on the number alone and does not show it."""
+    value = int.from_bytes(hashlib.sha256(b"wahub sandbox lid/" + number.encode()).digest()[:8], "big")
+    return str(10**14 + value % (9 * 10**14))

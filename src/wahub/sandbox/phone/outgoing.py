@@ -1,0 +1,154 @@
+"""Sending: one encryption per device, for the recipient's devices and for the person's own companions.
+
+What is promised: the ratchet steps and the message itself are in the journal before the stanza is handed in, so a
+message that was seen by anyone can be sent again on request. A crash before that loses a message that nobody saw.
+Source: Baileys Socket/messages-send (`relayMessage`, `createParticipantNodes`), whatsmeow send.go and retry.go.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+from wahub.sandbox.model import PN_SERVER, Jid, KeyBundle, NetworkPort, RefusedError
+from wahub.sandbox.node import Node
+from wahub.sandbox.phone import bundles
+from wahub.sandbox.phone.content import Content, Delete, Edit, Reaction, Target, build, stanza_edit, stanza_type
+from wahub.sandbox.phone.directory import Directory
+from wahub.sandbox.phone.padding import pad
+from wahub.sandbox.phone.state import Kept, PhoneState
+from wahub.sandbox.proto import e2e_pb2
+from wahub.sandbox.signal.errors import SignalError
+
+MAX_RETRIES = 5
+
+
+class Outgoing:
+    """The sending half of a phone."""
+
+    def __init__(self, state: PhoneState, network: NetworkPort, directory: Directory) -> None:
+        self._state = state
+        self._network = network
+        self._directory = directory
+        self._retries: dict[tuple[str, str], int] = {}
+
+    def send(self, to: str, content: Content, quote: str | None = None) -> str:
+        """Send to a number and return the message id. RefusedError 404 for an unknown number or message."""
+        state = self._state
+        to_jid = Jid(to, PN_SERVER)
+        devices = self._network.device_jids(to_jid)
+        if not devices:
+            raise RefusedError(404, "to: nobody in the sandbox has this number; create the phone first")
+        about = content.message_id if isinstance(content, Reaction | Edit | Delete) else None
+        if isinstance(content, Edit | Delete) and not self._kept(content.message_id, to).from_me:
+            raise RefusedError(400, "messageId: a person can only edit or delete their own messages")
+        target = None if about is None else self._target(about, to)
+        message = build(content, target, None if quote is None else self._target(quote, to))
+        kept = Kept(
+            message_id=secrets.token_hex(16).upper(),
+            chat=to,
+            author=state.profile.number,
+            from_me=True,
+            sent_here=True,
+            stanza_type=stanza_type(content),
+            edit=stanza_edit(content),
+            message=message.SerializeToString(),
+        )
+        self._fan_out(kept, to_jid, devices)
+        return kept.message_id
+
+    def _fan_out(self, kept: Kept, to_jid: Jid, devices: list[Jid]) -> None:
+        state = self._state
+        own = [device for device in self._network.device_jids(state.jid) if device.device]
+        for_others = kept.message
+        for_own = _copy_for_own_devices(kept.message, str(to_jid))
+        participants = [self._encrypted_to(device, for_own) for device in own if kept.chat != state.profile.number]
+        participants += [
+            self._encrypted_to(device, for_own if kept.chat == state.profile.number else for_others)
+            for device in devices
+            if device != state.jid
+        ]
+        state.keep(kept)
+        state.commit()
+        attrs = {"id": kept.message_id, "to": str(to_jid), "type": kept.stanza_type}
+        if kept.edit is not None:
+            attrs["edit"] = kept.edit
+        nodes = [node for node in participants if node is not None]
+        self._network.submit(state.jid, Node("message", attrs, [Node("participants", {}, nodes)]))
+
+    def _encrypted_to(self, device: Jid, message: bytes) -> Node | None:
+        """One `to` child; None for a device that cannot be reached (it has no keys on the server yet)."""
+        address = self.address(device)
+        try:
+            if not self._state.sessions.has_open_session(address):
+                self._state.sessions.start(address, self._network.take_bundle(device))
+            enc = self._encrypt(address, message)
+        except (RefusedError, SignalError):
+            return None
+        return Node("to", {"jid": str(device)}, [enc])
+
+    def _encrypt(self, address: str, message: bytes) -> Node:
+        kind, body = self._state.sessions.encrypt(address, pad(message))
+        self._state.session_changed(address)
+        return Node("enc", {"v": "2", "type": kind}, body)
+
+    def answer_retry(self, receipt: Node) -> None:
+        """A device could not read a message: send it again, to that device alone, over a fresh session.
+
+        As on a phone, requests for messages not sent here, from strangers, or beyond the fifth per device are ignored.
+        """
+        state = self._state
+        device = Jid.parse(receipt.attrs.get("participant") or receipt.attrs["from"])
+        kept = state.kept.get(receipt.attrs["id"])
+        number = self._directory.number_of(device)
+        if kept is None or not kept.sent_here or number not in (kept.chat, state.profile.number):
+            return
+        address = self.address(device)
+        tries = self._retries.get((kept.message_id, address), 0)
+        if tries >= MAX_RETRIES:
+            return
+        self._retries[kept.message_id, address] = tries + 1
+        try:
+            state.sessions.start(address, self._bundle_for_retry(receipt, device))
+        except (RefusedError, SignalError):
+            return
+        own = number == state.profile.number
+        to_jid = Jid(kept.chat, PN_SERVER)
+        enc = self._encrypt(address, _copy_for_own_devices(kept.message, str(to_jid)) if own else kept.message)
+        retry = receipt.child("retry")
+        enc.attrs["count"] = "1" if retry is None else retry.attrs.get("count", "1")
+        state.commit()
+        attrs = {"id": kept.message_id, "to": str(device), "type": kept.stanza_type, "device_fanout": "false"}
+        if own:
+            attrs["recipient"] = str(to_jid)
+        if kept.edit is not None:
+            attrs["edit"] = kept.edit
+        self._network.submit(state.jid, Node("message", attrs, [enc]))
+
+    def _bundle_for_retry(self, receipt: Node, device: Jid) -> KeyBundle:
+        return bundles.from_receipt(receipt) or self._network.take_bundle(device)
+
+    def address(self, device: Jid, hint: str | None = None) -> str:
+        """The name of a device in the session store, the same for its number and its LID."""
+        return f"{self._directory.number_of(device, hint)}:{device.device}"
+
+    def _kept(self, message_id: str, chat: str) -> Kept:
+        kept = self._state.kept.get(message_id)
+        if kept is None or kept.chat != chat:
+            raise RefusedError(404, "messageId: this chat of the phone has no such message")
+        return kept
+
+    def _target(self, message_id: str, chat: str) -> Target:
+        kept = self._kept(message_id, chat)
+        return Target(
+            message_id=kept.message_id,
+            chat_jid=str(Jid(kept.chat, PN_SERVER)),
+            author_jid=str(Jid(kept.author, PN_SERVER)),
+            from_me=kept.from_me,
+            message=e2e_pb2.Message.FromString(kept.message),
+        )
+
+
+def _copy_for_own_devices(message: bytes, chat_jid: str) -> bytes:
+    inner = e2e_pb2.Message.FromString(message)
+    sent = e2e_pb2.DeviceSentMessage(destination_jid=chat_jid, message=inner)
+    return e2e_pb2.Message(device_sent_message=sent).SerializeToString()

@@ -1,0 +1,169 @@
+"""A person's phone: device 0 of its account, with an identity, an inbox and a finger for the QR scanner.
+
+It implements `PhonePort` for the network, and offers the control API what a person can do. Calls come from one event
+loop; a call into the network may come back into `receive` before it returns, so state is always settled before
+anything is handed in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from wahub.sandbox.model import Jid, KeyBundle, NetworkPort, PairingRequest, RefusedError
+from wahub.sandbox.node import Node
+from wahub.sandbox.phone.content import Content
+from wahub.sandbox.phone.directory import Directory
+from wahub.sandbox.phone.inbox import SeenLog
+from wahub.sandbox.phone.incoming import Incoming, iso_time
+from wahub.sandbox.phone.journal import Journal
+from wahub.sandbox.phone.outgoing import Outgoing
+from wahub.sandbox.phone.state import PhoneState, Profile
+from wahub.sandbox.signal.curve import KeyPair
+from wahub.sandbox.signal.identity import Identity
+
+
+class _Signer:
+    """Signs what makes a companion the account's own."""
+
+    def __init__(self, key: KeyPair) -> None:
+        self._key = key
+
+    def sign(self, message: bytes) -> bytes:
+        return self._key.sign(message)
+
+    @property
+    def identity_public(self) -> bytes:
+        return self._key.public
+
+
+class Phone:
+    """A virtual phone. All its plaintext stays in here."""
+
+    def __init__(self, state: PhoneState, network: NetworkPort, directory: Directory) -> None:
+        self.state = state
+        self.online = True
+        self._network = network
+        self._directory = directory
+        self._incoming = Incoming(state, network, directory)
+        self._outgoing = Outgoing(state, network, directory)
+
+    @classmethod
+    def new(cls, profile: Profile, network: NetworkPort, directory: Directory, journal: Journal | None = None) -> Phone:
+        """A new person with new keys."""
+        return cls(PhoneState(profile, Identity.generate(), journal), network, directory)
+
+    @property
+    def number(self) -> str:
+        """Digits of the phone number."""
+        return self.state.profile.number
+
+    @property
+    def lid(self) -> str:
+        """Digits of the hidden identity."""
+        return self.state.profile.lid
+
+    @property
+    def name(self) -> str:
+        """The push name."""
+        return self.state.profile.name
+
+    @property
+    def jid(self) -> Jid:
+        """The phone's address."""
+        return self.state.jid
+
+    @property
+    def undecryptable(self) -> int:
+        """How many arrivals could not be read (each was asked for again)."""
+        return self._incoming.undecryptable
+
+    @property
+    def duplicates(self) -> int:
+        """How many arrivals carried an id that had been read before."""
+        return self._incoming.duplicates
+
+    def key_bundle(self) -> KeyBundle:
+        """Fresh public keys with a new one-time prekey."""
+        bundle = self.state.identity.bundle()
+        self.state.identity_changed()
+        self.state.commit()
+        return bundle
+
+    def receive(self, stanza: Node) -> None:
+        """Take a stanza addressed to the phone. Stanzas of unknown kinds are acknowledged and ignored."""
+        match stanza.tag:
+            case "message":
+                self._incoming.message(stanza)
+            case "receipt":
+                self._acknowledge(stanza)
+                if stanza.attrs.get("type") == "retry":
+                    self._outgoing.answer_retry(stanza)
+            case "presence":
+                self._seen(stanza, "unavailable" if stanza.attrs.get("type") == "unavailable" else "available")
+            case "chatstate":
+                self._chat_state(stanza)
+            case "notification" | "call":
+                self._acknowledge(stanza)
+
+    def _acknowledge(self, stanza: Node) -> None:
+        attrs = stanza.attrs
+        ack = {"class": stanza.tag, "id": attrs.get("id", ""), "to": attrs.get("from", "")}
+        ack |= {name: attrs[name] for name in ("type", "participant", "recipient") if name in attrs}
+        self._network.submit(self.jid, Node("ack", ack))
+
+    def _chat_state(self, stanza: Node) -> None:
+        for child in stanza.children:
+            if child.tag == "composing":
+                self._seen(stanza, "recording" if child.attrs.get("media") == "audio" else "composing")
+            elif child.tag in ("paused", "recording"):
+                self._seen(stanza, child.tag)
+
+    def _seen(self, stanza: Node, state: str) -> None:
+        try:
+            author = Jid.parse(stanza.attrs.get("participant") or stanza.attrs["from"])
+        except (KeyError, ValueError):
+            return
+        number = self._directory.number_of(author, stanza.attrs.get("sender_pn"))
+        log: SeenLog[dict[str, object]] = self.state.presence
+        log.append({"seq": log.next_seq, "from": number, "state": state, "at": iso_time()})
+
+    def scan(self, request: PairingRequest) -> int:
+        """Link the companion that shows the QR code; returns its device id. RefusedError 409 when off or outdated."""
+        self._require_online()
+        return self._network.pair(self.jid, request, _Signer(self.state.identity.key))
+
+    def send(self, to: str, content: Content, quote: str | None = None) -> str:
+        """Send to a number; returns the message id. RefusedError 404 unknown number or message, 409 phone off."""
+        self._require_online()
+        return self._outgoing.send(to, content, quote)
+
+    def mark_read(self, message_id: str) -> None:
+        """Send the read receipt for a received message. RefusedError 404 when the inbox has no such message."""
+        self._require_online()
+        kept = self.state.kept.get(message_id)
+        if kept is None or kept.from_me:
+            raise RefusedError(404, "messageId: this phone received no such message")
+        to = f"{kept.author}@{self.jid.server}" if kept.chat == kept.author else kept.chat
+        now = str(int(time.time()))
+        self._network.submit(self.jid, Node("receipt", {"id": message_id, "to": to, "type": "read", "t": now}))
+
+    def _require_online(self) -> None:
+        if not self.online:
+            raise RefusedError(409, "the phone is off; switch it on with /online")
+
+    def dump(self) -> dict[str, bytes]:
+        """All rows of the phone's state."""
+        return self.state.dump()
+
+    @classmethod
+    def load(
+        cls,
+        number: str,
+        rows: Mapping[str, bytes],
+        network: NetworkPort,
+        directory: Directory,
+        journal: Journal | None = None,
+    ) -> Phone:
+        """Rebuild a phone from its rows."""
+        return cls(PhoneState.load(number, rows, journal), network, directory)
