@@ -54,7 +54,7 @@ class Sender:
         self._task = asyncio.create_task(self._run(), name=f"sender:{lease.instance}")
 
     async def stop(self, patience: float) -> None:
-        """Claim nothing more; wait up to `patience` seconds for the item on the wire and until its outcome is stored."""
+        """Claim nothing more; wait up to `patience` seconds for the item on the wire and its stored outcome."""
         self._stopping.set()
         self._deps.wakeup.notify(self._topic)
         try:
