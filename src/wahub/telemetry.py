@@ -16,8 +16,10 @@ from typing import Any
 import structlog
 
 _LONG_DIGITS = re.compile(r"\d{7,}")
-_PRIVATE = frozenset({"text", "body", "qr", "message", "payload", "secret", "token", "password", "authorization",
-"key"}) _EXEMPT = frozenset({"timestamp"})
+_PRIVATE = frozenset(
+    {"text", "body", "qr", "message", "payload", "secret", "token", "password", "authorization", "key"}
+)
+_EXEMPT = frozenset({"timestamp"})
 
 
 def mask_numbers(text: str) -> str:
