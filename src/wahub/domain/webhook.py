@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import base64
+import binascii
+import hmac
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any, Protocol
 
 from wahub.domain.ids import InstanceId
+from wahub.domain.instance import Config
+from wahub.domain.retry import Backoff
 
 
 class DeliveryState(StrEnum):
@@ -40,3 +49,225 @@ class Delivery:
     last_error: str | None = None
     position: int = 0
     """Order of creation, given by the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSettings:
+    """What an operator sets. Times are seconds; `concurrency` is per endpoint."""
+
+    secret: str | None = field(default=None, repr=False)
+    protection_bypass: str | None = field(default=None, repr=False)
+    auth_token: str | None = field(default=None, repr=False)
+    timeout: float = 10.0
+    retry_base: float = 1.0
+    retry_max: float = 3600.0
+    concurrency: int = 8
+    block_private: bool = False
+
+    @property
+    def backoff(self) -> Backoff:
+        """The waits between attempts."""
+        return Backoff(self.retry_base, self.retry_max)
+
+
+# --- who gets what ----------------------------------------------------------------------------------------------------
+
+STANDARD_EVENTS = frozenset(
+    {
+        "qr",
+        "authenticated",
+        "ready",
+        "ready_timeout",
+        "auth_failure",
+        "disconnected",
+        "restricted",
+        "change_state",
+        "message",
+        "vote_update",
+    }
+)
+"""What an instance with an empty list of events gets (contract D.4)."""
+
+ALWAYS_POSTED = frozenset({"authenticated", "ready", "ready_timeout"})
+"""Posted whatever the list says (contract D.4)."""
+
+EVERY_EVENT = "*"
+LIFECYCLE_LANE = "lifecycle"
+_NEVER_RETRIED = frozenset({"presence"})
+
+RETRY_HORIZON = 72 * 3600.0
+"""Seconds after which a delivery that nobody took becomes a dead letter (contract 0.7)."""
+
+
+def wants(config: Config, event: str) -> bool:
+    """Whether this instance has a URL and its list of events covers `event`."""
+    if not config.webhook_url:
+        return False
+    if event in ALWAYS_POSTED:
+        return True
+    chosen = config.webhook_events
+    return event in STANDARD_EVENTS if not chosen else event in chosen or EVERY_EVENT in chosen
+
+
+# --- the body ---------------------------------------------------------------------------------------------------------
+
+_LARGEST_INTEGER = 2**53 - 1
+_INTEGER_LIKE = re.compile(r"0|[1-9][0-9]*")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
+
+def body_text(event: str, instance: str, data: Mapping[str, Any]) -> str:
+    """The compact JSON that is signed and sent; byte for byte what JavaScript's `JSON.stringify(JSON.parse(…))` gives.
+
+    ValueError, naming the place but never the value, for what would not survive that round trip: floats, integers
+    beyond 2**53 - 1, object keys that look like integers (JavaScript moves them to the front), and types that JSON
+    lacks. Lone surrogates become U+FFFD.
+    """
+    return _encode({"event": event, "instanceId": instance, "data": _plain(data, "data")})
+
+
+def _plain(value: Any, place: str) -> Any:
+    # The order of the tests follows how often each type occurs; bool must come before int.
+    if isinstance(value, str):
+        return _text(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        if abs(value) > _LARGEST_INTEGER:
+            raise ValueError(f"webhook payload: {place} is an integer beyond 2**53 - 1; send it as text")
+        return int(value)
+    if isinstance(value, Mapping):
+        return {_key(key, place): _plain(item, f"{place}.{key}") for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
+        return [_plain(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, float):
+        raise ValueError(f"webhook payload: {place} is a float; send an integer or text")
+    raise ValueError(f"webhook payload: {place} is a {type(value).__name__}, which JSON lacks")
+
+
+def _key(key: Any, place: str) -> str:
+    if not isinstance(key, str):
+        raise ValueError(f"webhook payload: {place} has a key that is not text")
+    if _INTEGER_LIKE.fullmatch(key):
+        raise ValueError(f"webhook payload: {place} has a key that looks like an integer; use a list or another name")
+    return _text(key)
+
+
+def _text(text: str) -> str:
+    if text.isascii() or not _SURROGATE.search(text):
+        return str(text)
+    # Two halves of a pair that came separately are one character; a lone half is none.
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+# --- the headers ------------------------------------------------------------------------------------------------------
+
+_WHSEC = "whsec_"
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+
+
+class Signer:
+    """Makes the headers of a request. ValueError naming the setting if a secret or token cannot be used."""
+
+    def __init__(self, settings: WebhookSettings) -> None:
+        self._fixed = {"content-type": "application/json", "user-agent": "wahub"}
+        if settings.protection_bypass:
+            bypass = _header_value(settings.protection_bypass, "WEBHOOK_PROTECTION_BYPASS")
+            self._fixed["x-vercel-protection-bypass"] = bypass
+        if settings.auth_token:
+            self._fixed["authorization"] = f"Bearer {_header_value(settings.auth_token, 'WEBHOOK_AUTH_TOKEN')}"
+        self._hub_key = settings.secret.encode() if settings.secret else None
+        self._standard_key = standard_key(settings.secret) if settings.secret else None
+
+    def headers(self, delivery: Delivery, body: bytes, now: float) -> dict[str, str]:
+        """All headers of the next attempt at `now`. `body` is `delivery.body` as UTF-8."""
+        headers = {
+            **self._fixed,
+            "x-wa-hub-event-id": delivery.event_id,
+            "x-wa-hub-attempt": str(delivery.attempts + 1),
+            "x-wa-hub-sequence": str(delivery.sequence),
+        }
+        if self._hub_key is not None and self._standard_key is not None:
+            timestamp = str(int(now))
+            signed = f"{delivery.event_id}.{timestamp}.".encode() + body
+            headers["x-wa-hub-signature"] = hub_signature(self._hub_key, body)
+            headers["webhook-id"] = delivery.event_id
+            headers["webhook-timestamp"] = timestamp
+            headers["webhook-signature"] = "v1," + _base64(hmac.digest(self._standard_key, signed, "sha256"))
+        return headers
+
+
+def hub_signature(key: bytes, body: bytes) -> str:
+    """Lower-case hex of HMAC-SHA256 over the body (contract D.3)."""
+    return hmac.digest(key, body, "sha256").hex()
+
+
+def standard_key(secret: str) -> bytes:
+    """The key of the Standard Webhooks signature: what follows `whsec_`, decoded, else the secret's UTF-8 bytes."""
+    if not secret.startswith(_WHSEC):
+        return secret.encode()
+    encoded = secret.removeprefix(_WHSEC).rstrip("=")
+    try:
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not key:
+        raise ValueError("WEBHOOK_SECRET starts with whsec_ but the rest is not base64: correct it or drop the prefix")
+    return key
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _header_value(text: str, setting: str) -> str:
+    if not _HEADER_VALUE.fullmatch(text):
+        raise ValueError(f"{setting} must be printable ASCII without spaces around it, since it goes into a header")
+    return text
+
+
+# --- what comes next --------------------------------------------------------------------------------------------------
+
+
+class Answer(Protocol):
+    """What came of one attempt."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the receiver took it."""
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status, if an answer came."""
+
+    @property
+    def error(self) -> str | None:
+        """Why no answer came, or what was wrong with it."""
+
+
+def after_attempt(delivery: Delivery, answer: Answer, now: float, unit: float, policy: Backoff) -> Delivery:
+    """The delivery after one more attempt: delivered, waiting for the next, or dead. `unit` is random in [0, 1)."""
+    attempts = delivery.attempts + 1
+    if answer.ok:
+        return replace(delivery, state=DeliveryState.DELIVERED, attempts=attempts, last_error=None)
+    error = answer.error or f"HTTP {answer.status}"
+    failed = replace(delivery, attempts=attempts, last_error=error)
+    retry_at = now + min(policy.jittered(attempts, unit), policy.cap)
+    if delivery.event in _NEVER_RETRIED or retry_at >= delivery.expires_at:
+        return replace(failed, state=DeliveryState.DEAD)
+    return replace(failed, next_attempt_at=retry_at)
+
+
+def stale(delivery: Delivery, now: float) -> bool:
+    """Whether posting it would be pointless: a `qr` whose code died.
+
+    Other events get at least one attempt, also when we were down for longer than they live.
+    """
+    short_lived = delivery.expires_at - delivery.created_at < RETRY_HORIZON - 1
+    return short_lived and now >= delivery.expires_at
+
+
+def bury(delivery: Delivery, reason: str) -> Delivery:
+    """Give it up without another attempt."""
+    return replace(delivery, state=DeliveryState.DEAD, last_error=reason)
