@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from wahub.sandbox.model import Jid, KeyBundle, NetworkPort, PairingRequest, RefusedError
+from wahub.sandbox.model import GROUP_SERVER, Jid, KeyBundle, NetworkPort, PairingRequest, RefusedError
 from wahub.sandbox.node import Node
 from wahub.sandbox.phone.content import Content
 from wahub.sandbox.phone.directory import Directory
@@ -123,6 +123,8 @@ class Phone:
         try:
             author = Jid.parse(stanza.attrs.get("participant") or stanza.attrs["from"])
         except (KeyError, ValueError):
+            return
+        if author.server == GROUP_SERVER:
             return
         number = self._directory.number_of(author, stanza.attrs.get("sender_pn"))
         log: SeenLog[dict[str, object]] = self.state.presence
