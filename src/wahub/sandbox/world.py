@@ -57,13 +57,16 @@ class World:
 
     def set_online(self, phone: Phone, online: bool) -> None:
         """Switch a phone on (its queue is delivered) or off (its messages queue)."""
-        phone.online = online
+        phone.state.set_online(online)
         self.network.set_phone_online(phone.number, online)
 
     def restore(self, rows: Mapping[str, bytes]) -> None:
-        """Bring back the phones of a stored state; they are online."""
+        """Bring back the phones of a stored state, on or off as they were."""
         for number in stored_numbers(rows):
-            self._admit(Phone.load(number, rows, self.network, self.directory, self._journal))
+            phone = Phone.load(number, rows, self.network, self.directory, self._journal)
+            self._admit(phone)
+            if not phone.online:
+                self.network.set_phone_online(number, False)
 
     def reset(self) -> None:
         """Forget everything, on the network and in the phones."""

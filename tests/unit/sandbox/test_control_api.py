@@ -277,7 +277,7 @@ async def test_faults(town: Api) -> None:
     assert (await town.get("/control/faults"))["faults"] == [{"id": "f1", **body}]
     assert await town.call("DELETE", "/control/faults/f1") == (200, {"ok": True})
     assert (await town.call("DELETE", "/control/faults/f1"))[0] == 404
-    for wrong, field in (({"do": 1}, "do"), ({"match": [], "do": {}}, "match"), ({"do": {}, "times": 0}, "times")):
+    for wrong, field in (({"do": 1}, "do"), ({"match": [], "do": {}}, "match"), ({"do": {}, "times": -1}, "times")):
         status, answer = await town.post("/control/faults", wrong)
         assert status == 400
         assert field in answer["error"]

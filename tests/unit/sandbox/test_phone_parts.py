@@ -219,6 +219,22 @@ def test_nothing_leaves_a_phone_before_it_is_stored() -> None:
     assert len(ben.state.inbox) == 1
 
 
+def test_a_phone_that_was_off_stays_off_after_a_restart() -> None:
+    journal = MemoryJournal()
+    world = World(FakeNetwork(), journal=journal)
+    for number in (ANNA, BEN):
+        world.create_phone(number)
+    world.set_online(world.phones[BEN], False)
+    network = FakeNetwork()
+    again = World(network, journal=journal)
+    again.restore(journal.rows)
+    assert [again.phones[number].online for number in (ANNA, BEN)] == [True, False]
+    again.phones[ANNA].send(BEN, Text("later"))
+    assert len(again.phones[BEN].state.inbox) == 0
+    again.set_online(again.phones[BEN], True)
+    assert len(again.phones[BEN].state.inbox) == 1
+
+
 def test_reset_leaves_nothing_stored() -> None:
     journal = MemoryJournal()
     world = World(FakeNetwork(), journal=journal)

@@ -169,8 +169,8 @@ class NetworkCalls:
         """`POST /control/faults`"""
         body = await ask.body_of(request)
         times = body.get("times")
-        if times is not None and (isinstance(times, bool) or not isinstance(times, int) or times < 1):
-            raise RefusedError(400, "times: expected a whole number, 1 or more")
+        if times is not None and (isinstance(times, bool) or not isinstance(times, int) or times < 0):
+            raise RefusedError(400, "times: expected a whole number, 0 for no limit")
         match, do = ask.object_field(body, "match", {}), ask.object_field(body, "do")
         return answer({"id": self._world.network.arm_fault(match, do, times)}, 201)
 

@@ -42,7 +42,10 @@ class NetworkControl(NetworkPort, Protocol):
         """The person unlinks a companion: its live socket gets 401 device_removed. 404 when there is none."""
 
     def arm_fault(self, match: Mapping[str, Any], do: Mapping[str, Any], times: int | None) -> str:
-        """Arm a fault and return its id. `do` has one name with its arguments; 400 names what is wrong."""
+        """Arm a fault and return its id. `do` has one name with its arguments; 400 names what is wrong.
+
+        Without `times` it fires once; 0 means until it is disarmed.
+        """
 
     def disarm_fault(self, fault_id: str) -> None:
         """Forget an armed fault. 404 when there is none."""

@@ -42,7 +42,6 @@ class Phone:
 
     def __init__(self, state: PhoneState, network: NetworkPort, directory: Directory) -> None:
         self.state = state
-        self.online = True
         self._network = network
         self._directory = directory
         self._incoming = Incoming(state, network, directory)
@@ -67,6 +66,11 @@ class Phone:
     def name(self) -> str:
         """The push name."""
         return self.state.profile.name
+
+    @property
+    def online(self) -> bool:
+        """Whether the phone is switched on."""
+        return self.state.online
 
     @property
     def jid(self) -> Jid:
@@ -151,7 +155,7 @@ class Phone:
         self._network.submit(self.jid, Node("receipt", {"id": message_id, "to": to, "type": "read", "t": now}))
 
     def _require_online(self) -> None:
-        if not self.online:
+        if not self.state.online:
             raise RefusedError(409, "the phone is off; switch it on with /online")
 
     def dump(self) -> dict[str, bytes]:

@@ -1,6 +1,6 @@
 """Everything a phone remembers, and how it is stored row by row.
 
-Rows (keys start with `phone/<number>/`): `profile`, `identity`, `session/<address>`, `inbox/<seq>`, `kept/<id>`.
+Rows (keys start with `phone/<number>/`): `profile`, `online`, `identity`, `session/<address>`, `inbox/<seq>`, `kept/<id>`.
 Presence, counters and retry counts are not stored: after a restart they start anew, as on a phone.
 """
 
@@ -48,6 +48,7 @@ class PhoneState:
 
     def __init__(self, profile: Profile, identity: Identity, journal: Journal | None = None) -> None:
         self.profile = profile
+        self.online = True
         self.jid = Jid(profile.number, PN_SERVER)
         self.identity = identity
         self.sessions = SignalStore(identity)
@@ -61,6 +62,13 @@ class PhoneState:
             for key, value in self.dump().items():
                 journal.put(key, value)
             journal.commit()
+
+    def set_online(self, online: bool) -> None:
+        """Switch the phone on or off."""
+        self.online = online
+        if self._journal is not None:
+            self._journal.put(f"{self._prefix}online", encode(online))
+            self._journal.commit()
 
     def add_to_inbox(self, entry: dict[str, Any]) -> bool:
         """Append a received message, fill in `seq` and `duplicate`, and say whether its id arrived before."""
@@ -104,7 +112,11 @@ class PhoneState:
 
     def dump(self) -> dict[str, bytes]:
         """All rows, as the journal would hold them."""
-        rows = {"profile": encode(asdict(self.profile)), "identity": encode(self.identity.dump())}
+        rows = {
+            "profile": encode(asdict(self.profile)),
+            "online": encode(self.online),
+            "identity": encode(self.identity.dump()),
+        }
         rows |= {f"session/{name}": encode(self.sessions.dump(name)) for name in self.sessions.addresses()}
         rows |= {f"inbox/{entry['seq']}": encode(entry) for entry in self.inbox.after(0)}
         rows |= {f"kept/{kept.message_id}": encode(asdict(kept)) for kept in self.kept.values()}
@@ -116,6 +128,7 @@ class PhoneState:
         prefix = f"phone/{number}/"
         own = {key.removeprefix(prefix): value for key, value in rows.items() if key.startswith(prefix)}
         state = cls(Profile(**decode(own["profile"])), Identity.load(decode(own["identity"])))
+        state.online = decode(own["online"])
         entries = [decode(value) for key, value in own.items() if key.startswith("inbox/")]
         entries.sort(key=lambda entry: int(entry["seq"]))
         state.inbox = SeenLog(entries)
