@@ -1,6 +1,7 @@
 """Everything a phone remembers, and how it is stored row by row.
 
-Rows (keys start with `phone/<number>/`): `profile`, `online`, `identity`, `session/<address>`, `inbox/<seq>`, `kept/<id>`.
+Rows (keys start with `phone/<number>/`): `profile`, `online`, `identity`, `session/<address>`, `inbox/<seq>` and
+`kept/<id>`.
 Presence, counters and retry counts are not stored: after a restart they start anew, as on a phone.
 """
 
