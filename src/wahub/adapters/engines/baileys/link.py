@@ -1,0 +1,234 @@
+"""The gateway's end of one link: its events, its sends, and the answers to what the side process asks of the store.
+
+A link ends with exactly one `Closed`, either told by the side process or, when that process dies, made here. Sends
+that are under way then get their result: a process that died says nothing about the wire, so theirs is uncertain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+
+from wahub.adapters.engines.baileys import wire
+from wahub.adapters.engines.baileys.codes import disconnect_reason
+from wahub.domain.errors import StaleLeaseError
+from wahub.domain.ids import ChatId, MessageId
+from wahub.domain.instance import Disconnect
+from wahub.domain.message import Content
+from wahub.domain.session import KeyChanges, KeyName
+from wahub.ports import engine as port
+
+log = logging.getLogger(__name__)
+
+_LOGOUT_SECONDS = 5.0
+_CLOSE_SECONDS = 10.0
+
+
+class BaileysLink:
+    """One live connection, as `ports.engine.Link` says. Made by `BaileysEngine.open` only."""
+
+    def __init__(
+        self,
+        number: int,
+        spec: port.LinkSpec,
+        vault: port.KeyVault,
+        send_frame: Callable[[wire.ToEngine], None],
+        engine_clock: Callable[[float], float],
+    ) -> None:
+        self.number = number
+        self._spec = spec
+        self._trusted_until = spec.trusted_until
+        self._vault = vault
+        self._send_frame = send_frame
+        self._engine_clock = engine_clock
+        self._events: asyncio.Queue[port.LinkEvent] = asyncio.Queue()
+        self._sends: dict[str, asyncio.Future[port.SendResult]] = {}
+        self._answers: set[asyncio.Task[None]] = set()
+        self._closed = asyncio.Event()
+
+    @property
+    def spec(self) -> port.LinkSpec:
+        return self._spec
+
+    @property
+    def closed(self) -> bool:
+        """Whether the link has ended."""
+        return self._closed.is_set()
+
+    # --- the port --------------------------------------------------------------------------------------------------
+
+    async def events(self) -> AsyncIterator[port.LinkEvent]:
+        """Everything the link reports, in order, ending after `Closed`. One consumer."""
+        while True:
+            event = await self._events.get()
+            yield event
+            if isinstance(event, port.Closed):
+                return
+
+    async def send(self, message_id: MessageId, chat: ChatId, content: Content) -> port.SendResult:
+        """Send under this id and wait for the server's answer; never raises for a lost link."""
+        if self.closed:
+            return port.SendNotStarted("link_lost", link_lost=True)
+        if message_id in self._sends:
+            return port.SendNotStarted("already_sending")
+        result: asyncio.Future[port.SendResult] = asyncio.get_running_loop().create_future()
+        self._sends[message_id] = result
+        try:
+            self._tell(wire.Send(**self._address, id=message_id, chat=chat.jid, content=_to_wire(content)))
+            return await result
+        finally:
+            if self._sends.get(message_id) is result:
+                del self._sends[message_id]
+
+    def extend(self, trusted_until: float) -> None:
+        """Lengthen the term (monotonic seconds). Shorter or past values are ignored."""
+        if trusted_until > self._trusted_until and not self.closed:
+            self._trusted_until = trusted_until
+            self._tell(wire.Extend(**self._address, until=self._engine_clock(trusted_until)))
+
+    def ack_inbound(self, seq: int) -> None:
+        """The message is stored: the spool may drop it."""
+        if not self.closed:
+            self._tell(wire.InboundAck(**self._address, seq=seq))
+
+    async def logout(self) -> None:
+        """Unlink at the server (best effort, at most 5 s), then close."""
+        if not self.closed:
+            self._tell(wire.Logout(**self._address))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), _LOGOUT_SECONDS)
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the socket and wait until it is closed. Closing twice is fine."""
+        if not self.closed:
+            self._tell(wire.Close(**self._address))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), _CLOSE_SECONDS)
+
+    # --- the side process's end ------------------------------------------------------------------------------------
+
+    def start(self, creds: bytes | None) -> None:
+        """Ask the side process to connect."""
+        until = self._engine_clock(self._trusted_until)
+        self._tell(wire.Open(**self._address, instance=self._spec.instance, until=until, creds=creds))
+
+    def handle(self, frame: wire.AboutLink) -> None:
+        """Take a frame about this link. Frames of another epoch are none of ours."""
+        if frame.epoch != self._spec.epoch or self.closed:
+            return
+        match frame:
+            case wire.Write() | wire.Read() | wire.NeedMessage():
+                self._answer(frame)
+            case wire.Sent():
+                self._on_sent(frame)
+            case wire.ClosedNow(cause=cause, code=code, detail=detail):
+                self.end(port.Closed(disconnect_reason(cause, code), code, detail), port.SendUncertain("link_closed"))
+            case _:
+                self._events.put_nowait(_to_event(frame))
+
+    def end_with_engine(self, detail: str) -> None:
+        """The side process is gone."""
+        self.end(port.Closed(Disconnect.ENGINE_DIED, None, detail), port.SendUncertain("engine_died"))
+
+    def end(self, closed: port.Closed, outstanding: port.SendResult) -> None:
+        """Report the end once and settle what is under way."""
+        if self.closed:
+            return
+        self._closed.set()
+        for result in self._sends.values():
+            if not result.done():
+                result.set_result(outstanding)
+        self._events.put_nowait(closed)
+
+    @property
+    def _address(self) -> dict[str, int]:
+        return {"link": self.number, "epoch": self._spec.epoch}
+
+    def _tell(self, frame: wire.ToEngine) -> None:
+        self._send_frame(frame)
+
+    def _on_sent(self, frame: wire.Sent) -> None:
+        message_id = MessageId(frame.id)
+        if frame.outcome in ("acked", "refused"):
+            self._events.put_nowait(port.Acked(message_id, frame.code if frame.outcome == "refused" else None))
+        result = self._sends.get(frame.id)
+        if result is not None and not result.done():
+            result.set_result(_to_result(frame))
+
+    # --- what the side process asks --------------------------------------------------------------------------------
+
+    def _answer(self, frame: wire.Read | wire.Write | wire.NeedMessage) -> None:
+        task = asyncio.create_task(self._answer_soon(frame))
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+
+    async def _answer_soon(self, frame: wire.Read | wire.Write | wire.NeedMessage) -> None:
+        try:
+            match frame:
+                case wire.Write():
+                    answer = await self._write(frame)
+                case wire.Read():
+                    answer = await self._read(frame)
+                case wire.NeedMessage():
+                    answer = await self._sent_message(frame)
+        except StaleLeaseError:
+            answer = wire.Answer(q=frame.q, error="fenced")
+        except Exception as error:  # noqa: BLE001 - whatever the store raises, the side process must hear of it
+            log.error("The store failed a question of the engine: %s", type(error).__name__)
+            answer = wire.Answer(q=frame.q, error="failed")
+        self._tell(answer)
+
+    async def _write(self, frame: wire.Write) -> wire.Answer:
+        await self._vault.write(KeyChanges({KeyName(kind, name): value for kind, name, value in frame.changes}))
+        return wire.Answer(q=frame.q)
+
+    async def _read(self, frame: wire.Read) -> wire.Answer:
+        values = await self._vault.read([KeyName(kind, name) for kind, name in frame.names])
+        return wire.Answer(q=frame.q, value=[(key.kind, key.id, value) for key, value in values.items()])
+
+    async def _sent_message(self, frame: wire.NeedMessage) -> wire.Answer:
+        found = await self._vault.sent_message(MessageId(frame.id))
+        return wire.Answer(q=frame.q, value=None if found is None else _to_wire(found[1]))
+
+
+def _to_wire(content: Content) -> wire.SendContent:
+    return wire.SendContent(kind="text", text=content.text)
+
+
+def _to_result(frame: wire.Sent) -> port.SendResult:
+    match frame.outcome:
+        case "acked":
+            return port.SendAcked()
+        case "refused":
+            return port.SendRefused(frame.code or 0)
+        case "not_started":
+            return port.SendNotStarted(frame.reason or "not_started", frame.permanent, frame.link_lost)
+        case _:
+            return port.SendUncertain(frame.reason or "uncertain")
+
+
+def _to_event(frame: wire.AboutLink) -> port.LinkEvent:
+    match frame:
+        case wire.Qr(text=text, ttl_ms=ttl_ms):
+            return port.QrShown(text, ttl_ms / 1000)
+        case wire.PairedNow(me=me):
+            return port.Paired(_to_identity(me))
+        case wire.OpenedNow(me=me):
+            return port.Opened(_to_identity(me))
+        case wire.CaughtUpNow(offline_count=count):
+            return port.CaughtUp(count)
+        case wire.LateAck(id=message_id, error=error):
+            return port.Acked(MessageId(message_id), error)
+        case wire.Receipt(ids=ids, kind=kind, chat=chat, at=at):
+            return port.Receipted(tuple(MessageId(item) for item in ids), kind, chat, at)
+        case wire.InboundMessage(seq=seq, body=body):
+            return port.Inbound(seq, body)
+        case _:
+            raise wire.FrameError(f"{type(frame).__name__} is no event")
+
+
+def _to_identity(me: wire.Identity) -> port.OwnIdentity:
+    return port.OwnIdentity(me.phone, me.lid, me.name)

@@ -1,0 +1,125 @@
+// Holds the links of this process and moves frames between them and the gateway. Frames about a link that is not here, or
+// under another epoch, are ignored: they come from or go to a term that is over.
+
+import { arm } from './faults.mjs';
+import { Link } from './link.mjs';
+import { describe } from './silence.mjs';
+import { PROTOCOL_VERSION } from './wire.mjs';
+import { WA_CERT_DETAILS } from 'baileys';
+
+const LOG_LINES_PER_MINUTE = 60;
+
+export class Host {
+	/** @param {(frame: object) => void} send */
+	constructor(send) {
+		this.send = send;
+		this.settings = null;
+		/** @type {Map<number, Link>} */
+		this.links = new Map();
+		this.questions = new Map();
+		this.nextQuestion = 1;
+		this.logBudget = LOG_LINES_PER_MINUTE;
+		setInterval(() => (this.logBudget = LOG_LINES_PER_MINUTE), 60_000).unref();
+	}
+
+	/** Milliseconds of a clock that only goes forward. */
+	now() {
+		return performance.now();
+	}
+
+	log(level, text) {
+		if (this.logBudget-- > 0) {
+			this.send({ t: 'log', level, text });
+		}
+	}
+
+	logError(text, error) {
+		this.log('error', `${text}: ${describe(error)}`);
+	}
+
+	receive(frame) {
+		switch (frame.t) {
+			case 'hello':
+				return this.configure(frame);
+			case 'ping':
+				return this.send({ t: 'pong', n: frame.n, rss: process.memoryUsage.rss(), links: this.links.size });
+			case 'open':
+				return this.open(frame);
+			case 'answer':
+				return this.answer(frame);
+		}
+		const link = this.links.get(frame.link);
+		if (!link || link.epoch !== frame.epoch) {
+			return undefined;
+		}
+		switch (frame.t) {
+			case 'send':
+				return void link.send(frame);
+			case 'extend':
+				return link.extend(frame.until);
+			case 'inbound_ack':
+				return void link.inbound.acknowledged(frame.seq).catch(error => this.logError('spool file stays', error));
+			case 'logout':
+				return void link.logout();
+			case 'close':
+				return link.close();
+			default:
+				return undefined;
+		}
+	}
+
+	configure(hello) {
+		if (hello.v !== PROTOCOL_VERSION) {
+			this.send({ t: 'hello_ok', v: PROTOCOL_VERSION, clock: this.now() });
+			return;
+		}
+		this.settings = hello;
+		arm(hello.fault);
+		if (hello.trust_root) {
+			WA_CERT_DETAILS.PUBLIC_KEY = Buffer.from(hello.trust_root, 'hex');
+		}
+		this.send({ t: 'hello_ok', v: PROTOCOL_VERSION, clock: this.now() });
+	}
+
+	open(frame) {
+		if (this.settings && !this.links.has(frame.link)) {
+			const link = new Link(this, frame);
+			this.links.set(frame.link, link);
+			void link.open(frame.creds);
+		}
+	}
+
+	forget(link) {
+		this.links.delete(link.id);
+		for (const [number, question] of this.questions) {
+			if (question.link === link) {
+				this.questions.delete(number);
+				question.reject(new Error('link closed'));
+			}
+		}
+	}
+
+	/** Ask the gateway something for a link. Rejects with `fenced` when the link's term is over there. */
+	ask(link, type, fields) {
+		if (!this.links.has(link.id)) {
+			return Promise.reject(new Error('link closed'));
+		}
+		return new Promise((resolve, reject) => {
+			const number = this.nextQuestion++;
+			this.questions.set(number, { link, resolve, reject });
+			link.tell(type, { q: number, ...fields });
+		});
+	}
+
+	answer({ q, error, value }) {
+		const question = this.questions.get(q);
+		if (question) {
+			this.questions.delete(q);
+			if (error) {
+				question.reject(new Error(error));
+			} else {
+				question.resolve(value);
+			}
+		}
+	}
+}

@@ -1,0 +1,235 @@
+// What was received: which stanza a ciphertext came in, what of it is kept, and what the gateway is told.
+//
+// Baileys hands only the ciphertext to the decrypting code. A listener that runs before Baileys' own notes the stanza under
+// it, so that the plaintext can be stored together with its envelope at the moment the ratchet moves (repository.mjs).
+
+import {
+	areJidsSameUser, decodeMessageNode, isJidNewsletter, isJidStatusBroadcast, isLidUser, jidDecode, jidNormalizedUser
+} from 'baileys';
+import { classify, decodePlaintext, rawJson } from './content.mjs';
+import { reach } from './faults.mjs';
+
+/** How many ids are remembered, to answer a second copy that no longer decrypts. */
+const REMEMBERED = 256;
+/** A message with no field, as it would be decrypted: one byte of padding. */
+const NOTHING = Uint8Array.of(1);
+
+export class Inbound {
+	/**
+	 * @param {{
+	 *   spool: import('./spool.mjs').Spool,
+	 *   me: () => {id: string, lid?: string} | undefined,
+	 *   report: (seq: number, body: object) => void,
+	 *   onSpoolFailure: (error: Error) => void,
+	 *   log: (text: string) => void,
+	 * }} link
+	 */
+	constructor(link) {
+		this.link = link;
+		/** @type {WeakMap<Uint8Array, object>} */
+		this.stanzas = new WeakMap();
+		/** Dedupe key of what waits in the spool. @type {Map<string, {seq: number, plaintext: Uint8Array}>} */
+		this.waiting = new Map();
+		/** @type {Map<number, string>} */
+		this.keyOfSequence = new Map();
+		/** @type {Set<string>} */
+		this.recent = new Set();
+		/** Messages of the offline queue that are not through yet. @type {Set<object>} */
+		this.offline = new Set();
+		this.onOfflineDone = null;
+	}
+
+	/** Report what an earlier link left. */
+	async replay() {
+		for (const { seq, entry } of await this.link.spool.load(this.link.log)) {
+			this.waiting.set(entry.key, { seq, plaintext: entry.plaintext });
+			this.keyOfSequence.set(seq, entry.key);
+			this.tell(seq, entry.envelope, decodePlaintext(entry.plaintext));
+		}
+	}
+
+	/** The first to see a message stanza. @param {object} node */
+	note(node) {
+		if (!Array.isArray(node.content)) {
+			return;
+		}
+		this.dropForeignPlaintext(node);
+		const ciphertexts = node.content.filter(child => child.tag === 'enc' && child.content instanceof Uint8Array);
+		const stanza = { node, left: ciphertexts.length };
+		ciphertexts.forEach(child => this.stanzas.set(child.content, stanza));
+		if (node.attrs.offline !== undefined && ciphertexts.some(child => child.attrs.type !== 'msmsg')) {
+			this.offline.add(stanza);
+		}
+	}
+
+	/**
+	 * Anyone could put a `<plaintext>` into a message; only our own account's peer messages may carry one. What replaces
+	 * it makes Baileys acknowledge the stanza and forget it (source: Socket/messages-recv.js handleMessage).
+	 */
+	dropForeignPlaintext(node) {
+		if (!node.content.some(child => child.tag === 'plaintext')) {
+			return;
+		}
+		const me = this.link.me();
+		const own = areJidsSameUser(node.attrs.from, me?.id) || areJidsSameUser(node.attrs.from, me?.lid);
+		if (own && node.attrs.category === 'peer') {
+			return;
+		}
+		node.content = node.content.filter(child => child.tag !== 'plaintext');
+		if (!node.content.some(child => child.tag === 'enc')) {
+			node.content.push({ tag: 'unavailable', attrs: { type: 'bot_unavailable_fanout' } });
+		}
+	}
+
+	/** @param {Uint8Array} ciphertext @param {object} keys Baileys' key store */
+	async arrivalOf(ciphertext, keys) {
+		const stanza = this.stanzas.get(ciphertext);
+		const me = this.link.me();
+		if (!stanza || !me) {
+			return null;
+		}
+		try {
+			const { fullMessage, author } = decodeMessageNode(stanza.node, me.id, me.lid ?? '');
+			const envelope = await envelopeOf(fullMessage, author, stanza.node.attrs, me, keys);
+			return { stanza, envelope, key: `${envelope.chat}|${envelope.sender}|${envelope.message_id}` };
+		} catch {
+			return null;
+		}
+	}
+
+	/** Make the message durable. Runs inside the key transaction; a failure must undo it, and ends the link. */
+	async keep(arrival, plaintext) {
+		const message = this.waiting.has(arrival.key) ? null : this.reportable(arrival, plaintext);
+		if (!message) {
+			return null;
+		}
+		const seq = this.link.spool.nextSequence();
+		try {
+			await this.link.spool.write(seq, { key: arrival.key, envelope: arrival.envelope, plaintext });
+		} catch (error) {
+			this.link.onSpoolFailure(error);
+			throw error;
+		}
+		reach('after_spool');
+		return { seq, plaintext, message };
+	}
+
+	/** The decoded message if the gateway is to hear of it, else null. */
+	reportable(arrival, plaintext) {
+		const { chat } = arrival.envelope;
+		if (isJidStatusBroadcast(chat) || isJidNewsletter(chat) || arrival.stanza.node.attrs.category === 'peer') {
+			return null;
+		}
+		try {
+			const message = decodePlaintext(plaintext);
+			return classify(message) ? message : null;
+		} catch {
+			return null;
+		}
+	}
+
+	/** The key transaction failed: the message was not consumed and will come again. */
+	async discard(kept) {
+		if (kept) {
+			await this.link.spool.remove(kept.seq).catch(() => {});
+		}
+	}
+
+	/** The ratchet step is durable, and so is the message: tell the gateway. */
+	committed(arrival, kept) {
+		this.remember(arrival.key);
+		if (kept) {
+			this.waiting.set(arrival.key, { seq: kept.seq, plaintext: kept.plaintext });
+			this.keyOfSequence.set(kept.seq, arrival.key);
+			this.tell(kept.seq, arrival.envelope, kept.message);
+		}
+		this.passed(arrival.stanza);
+	}
+
+	/**
+	 * The plaintext for a copy that no longer decrypts because the first one was consumed: Baileys then sends the ordinary
+	 * receipt instead of asking the sender for another copy. Null if the message is not known.
+	 */
+	knownPlaintext(arrival) {
+		this.passed(arrival.stanza);
+		const waiting = this.waiting.get(arrival.key);
+		return waiting ? waiting.plaintext : this.recent.has(arrival.key) ? NOTHING : null;
+	}
+
+	/** The gateway has stored it. @param {number} seq */
+	async acknowledged(seq) {
+		const key = this.keyOfSequence.get(seq);
+		if (key !== undefined) {
+			this.keyOfSequence.delete(seq);
+			this.waiting.delete(key);
+			this.remember(key);
+			await this.link.spool.remove(seq);
+		}
+	}
+
+	tell(seq, envelope, message) {
+		this.link.report(seq, { ...envelope, ...classify(message), raw: rawJson(message) });
+	}
+
+	remember(key) {
+		this.recent.add(key);
+		if (this.recent.size > REMEMBERED) {
+			this.recent.delete(this.recent.values().next().value);
+		}
+	}
+
+	passed(stanza) {
+		stanza.left -= 1;
+		if (stanza.left <= 0 && this.offline.delete(stanza) && this.offline.size === 0) {
+			this.onOfflineDone?.();
+		}
+	}
+
+	/** Calls `done` when all messages of the offline queue seen so far are through, at the latest after `patience` ms. */
+	whenOfflineDone(patience, done) {
+		const timer = setTimeout(() => this.onOfflineDone?.(), patience);
+		this.onOfflineDone = () => {
+			clearTimeout(timer);
+			this.onOfflineDone = null;
+			done();
+		};
+		if (this.offline.size === 0) {
+			this.onOfflineDone();
+		}
+	}
+
+	close() {
+		this.onOfflineDone = null;
+		this.offline.clear();
+		this.waiting.clear();
+		this.keyOfSequence.clear();
+		this.recent.clear();
+	}
+}
+
+async function envelopeOf(message, author, attrs, me, keys) {
+	const fromMe = Boolean(message.key.fromMe);
+	const sender = jidNormalizedUser(fromMe && !isLidUser(author) ? me.id : author);
+	const user = jidDecode(sender)?.user ?? '';
+	const lid = isLidUser(sender) ? user : null;
+	const phone = lid ? null : user;
+	const alternate = jidDecode(
+		(lid ? (attrs.participant_pn ?? attrs.sender_pn) : (attrs.participant_lid ?? attrs.sender_lid)) ?? ''
+	)?.user;
+	return {
+		message_id: message.key.id,
+		chat: jidNormalizedUser(message.key.remoteJid),
+		sender,
+		sender_phone: phone ?? (fromMe ? jidDecode(me.id)?.user : null) ?? alternate ?? (await mapped(keys, `${lid}_reverse`)),
+		sender_lid: lid ?? (fromMe ? jidDecode(me.lid ?? '')?.user : null) ?? alternate ?? (await mapped(keys, phone)),
+		from_me: fromMe,
+		push_name: message.pushName ?? null,
+		timestamp: Number(message.messageTimestamp) || 0
+	};
+}
+
+/** What the account already knows about this identity; asks nobody. */
+async function mapped(keys, id) {
+	const found = await keys.get('lid-mapping', [id]);
+	return typeof found[id] === 'string' ? found[id] : null;
+}

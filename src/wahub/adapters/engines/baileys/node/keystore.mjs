@@ -1,0 +1,152 @@
+// The key store that Baileys sees; the truth is the gateway's database, asked and written over the pipe.
+//
+// Promised: `set` resolves when the change is durable; changes are written in the order they were made, credentials
+// included, one batch at a time, each batch whole or not at all. What is waiting when a batch is answered goes out
+// together, so a message to four devices costs one write. If a batch fails, the link is ended at once (`onFailure`), before
+// the caller hears of it: nothing that depends on the lost step can reach the socket.
+//
+// The cache holds what was read or written last, absent entries too (this link is the only writer under its lease), but
+// never one-time pre-keys. A crash loses the cache only.
+
+import { BufferJSON, proto } from 'baileys';
+
+const CACHE_ENTRIES = 200;
+const NEVER_CACHED = new Set(['pre-key']);
+/** Kinds whose readers change what they get: cached as bytes, so that each reader has its own. */
+const SHARED_SAFELY = new Set(['session', 'identity-key', 'lid-mapping']);
+const CREDENTIALS = { kind: 'creds', id: '' };
+
+/** The text that `useMultiFileAuthState` would put into the entry's file. */
+export const encodeValue = value => Buffer.from(JSON.stringify(value, BufferJSON.replacer), 'utf8');
+
+/** @param {Buffer} bytes */
+export function decodeValue(kind, bytes) {
+	const value = JSON.parse(bytes.toString('utf8'), BufferJSON.reviver);
+	return kind === 'app-state-sync-key' && value ? proto.Message.AppStateSyncKeyData.fromObject(value) : value;
+}
+
+export class KeyStore {
+	/**
+	 * @param {{
+	 *   read: (names: [string, string][]) => Promise<[string, string, Buffer][]>,
+	 *   write: (changes: [string, string, Buffer | null][]) => Promise<void>,
+	 *   onFailure: (error: Error) => void,
+	 * }} pipe
+	 */
+	constructor(pipe) {
+		this.pipe = pipe;
+		this.cache = new Map();
+		this.writes = 0;
+		/** @type {Array<{changes: Map<string, object>, resolve: () => void, reject: (error: Error) => void}>} */
+		this.waiting = [];
+		this.running = null;
+		this.creds = null;
+	}
+
+	/** @param {string} kind @param {string[]} ids */
+	async get(kind, ids) {
+		const found = {};
+		const missing = [];
+		for (const id of ids) {
+			const key = `${kind}\0${id}`;
+			if (this.cache.has(key)) {
+				const value = this.cache.get(key);
+				this.remember(key, value);
+				if (value !== null) {
+					found[id] = SHARED_SAFELY.has(kind) ? value : decodeValue(kind, value);
+				}
+			} else {
+				missing.push(id);
+			}
+		}
+		if (missing.length) {
+			const before = this.writes;
+			const rows = await this.pipe.read(missing.map(id => [kind, id]));
+			const stored = new Map(rows.map(([, id, bytes]) => [id, bytes]));
+			for (const id of missing) {
+				const bytes = stored.get(id) ?? null;
+				const value = bytes && decodeValue(kind, bytes);
+				if (value !== null) {
+					found[id] = value;
+				}
+				// A write that began meanwhile may be newer than what was read.
+				if (before === this.writes && !this.running && !NEVER_CACHED.has(kind)) {
+					this.remember(`${kind}\0${id}`, SHARED_SAFELY.has(kind) ? value : bytes && Buffer.from(bytes));
+				}
+			}
+		}
+		return found;
+	}
+
+	/** @param {Record<string, Record<string, unknown>>} data */
+	set(data) {
+		const changes = new Map();
+		for (const kind in data) {
+			for (const id in data[kind]) {
+				changes.set(`${kind}\0${id}`, { kind, id, value: data[kind][id] ?? null });
+			}
+		}
+		return this.enqueue(changes);
+	}
+
+	/** Write the credentials as they are when their turn comes. */
+	saveCreds(creds) {
+		this.creds = creds;
+		return this.enqueue(new Map([['creds\0', { ...CREDENTIALS, value: creds }]]));
+	}
+
+	enqueue(changes) {
+		if (changes.size === 0) {
+			return Promise.resolve();
+		}
+		this.writes += 1;
+		return new Promise((resolve, reject) => {
+			this.waiting.push({ changes, resolve, reject });
+			if (!this.running) {
+				this.running = this.drain();
+			}
+		});
+	}
+
+	async drain() {
+		// The other encryptions of this message finish within this turn of the event loop; their steps join the batch.
+		await new Promise(setImmediate);
+		while (this.waiting.length) {
+			const batch = this.waiting;
+			this.waiting = [];
+			const merged = new Map();
+			batch.forEach(({ changes }) => changes.forEach((change, key) => merged.set(key, change)));
+			merged.forEach(change => (change.bytes = change.value === null ? null : encodeValue(change.value)));
+			try {
+				await this.pipe.write([...merged.values()].map(({ kind, id, bytes }) => [kind, id, bytes]));
+			} catch (error) {
+				this.cache.clear();
+				this.pipe.onFailure(error);
+				[...batch, ...this.waiting.splice(0)].forEach(({ reject }) => reject(error));
+				break;
+			}
+			merged.forEach(({ kind, value, bytes }, key) => {
+				if (kind !== CREDENTIALS.kind && !NEVER_CACHED.has(kind)) {
+					this.remember(key, SHARED_SAFELY.has(kind) ? value : bytes);
+				}
+			});
+			batch.forEach(({ resolve }) => resolve());
+		}
+		this.running = null;
+	}
+
+	remember(key, value) {
+		this.cache.delete(key);
+		this.cache.set(key, value);
+		if (this.cache.size > CACHE_ENTRIES) {
+			this.cache.delete(this.cache.keys().next().value);
+		}
+	}
+
+	/** Resolves when nothing waits to be written. */
+	async idle() {
+		while (this.running) {
+			await this.running;
+		}
+	}
+}

@@ -1,0 +1,80 @@
+// Puts Baileys' ratchet steps in an order that survives a crash.
+//
+// Outbound: Baileys runs a whole send in one key transaction and commits it after the socket write
+// (source: Socket/messages-send.js relayMessage). A crash in between would use a message key twice. Each step that
+// moves a ratchet therefore runs outside that transaction's async context and opens and commits its own: commit, then frame.
+//
+// Inbound: Baileys commits the ratchet step, sends the receipt and reports the message last. Here the plaintext becomes
+// durable inside the transaction that consumed it (`inbound.keep`): spool, commit, receipt. What a crash leaves:
+//   after the spool write   the message is replayed, the server delivers it again and it decrypts again
+//   after the commit        it is replayed; the server's second copy no longer decrypts and is answered from the spool
+//   after the receipt       it is replayed
+// Steps on one address never overlap, whatever name the address goes by (phone number or LID): Baileys' own locks go by
+// the name, and two names of one session would overwrite each other's step.
+
+import { AsyncResource } from 'node:async_hooks';
+import { DEFAULT_CONNECTION_CONFIG } from 'baileys';
+import { reach } from './faults.mjs';
+import { KeyedMutex } from './mutex.mjs';
+
+const makeRepository = DEFAULT_CONNECTION_CONFIG.makeSignalRepository;
+
+/** Made while no transaction is open: what runs in it belongs to none. */
+const outside = new AsyncResource('wahub-ratchet');
+
+/**
+ * @param {import('./inbound.mjs').Inbound} inbound
+ * @returns what Baileys' option `makeSignalRepository` takes
+ */
+export function orderedRepository(inbound) {
+	return (auth, logger, pnToLid) => {
+		const inner = makeRepository(auth, logger, pnToLid);
+		const steps = new KeyedMutex();
+		const alone = (key, task) => outside.runInAsyncScope(() => steps.run(key, task));
+
+		const onAddress = async (jid, task) => {
+			const lid = jid.includes('@s.whatsapp.net') ? await inner.lidMapping.getLIDForPN(jid) : null;
+			return steps.run(inner.jidToSignalProtocolAddress(lid ?? jid), task);
+		};
+		const outbound = (jid, task) => outside.runInAsyncScope(() => onAddress(jid, task));
+
+		const consume = async (ciphertext, lockKey, decrypt) => {
+			const arrival = await inbound.arrivalOf(ciphertext, auth.keys);
+			if (!arrival) {
+				return decrypt();
+			}
+			let kept = null;
+			let plaintext;
+			try {
+				plaintext = await auth.keys.transaction(async () => {
+					const decrypted = await decrypt();
+					kept = await inbound.keep(arrival, decrypted);
+					return decrypted;
+				}, lockKey);
+			} catch (error) {
+				await inbound.discard(kept);
+				const known = inbound.knownPlaintext(arrival);
+				if (known) {
+					return known;
+				}
+				throw error;
+			}
+			reach('after_key_commit');
+			inbound.committed(arrival, kept);
+			return plaintext;
+		};
+
+		return {
+			...inner,
+			encryptMessage: options => outbound(options.jid, () => inner.encryptMessage(options)),
+			injectE2ESession: options => outbound(options.jid, () => inner.injectE2ESession(options)),
+			encryptGroupMessage: options => alone(options.group, () => inner.encryptGroupMessage(options)),
+			getSenderKeyDistributionMessage: options =>
+				alone(options.group, () => inner.getSenderKeyDistributionMessage(options)),
+			decryptMessage: options =>
+				outbound(options.jid, () => consume(options.ciphertext, options.jid, () => inner.decryptMessage(options))),
+			decryptGroupMessage: options =>
+				alone(options.group, () => consume(options.msg, options.group, () => inner.decryptGroupMessage(options)))
+		};
+	};
+}

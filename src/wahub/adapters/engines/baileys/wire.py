@@ -1,0 +1,267 @@
+"""The frames between the gateway and the Baileys side process, and how a byte stream is cut into them.
+
+A frame is a 4-byte big-endian length and a msgpack map whose `t` names it. The other end is node/wire.mjs; the
+frames in tests/fixtures/frames are checked against both ends. Whoever changes a frame raises PROTOCOL_VERSION in
+both.
+
+Times: `until` and `clock` are milliseconds of the side process's clock, `at` is Unix seconds. JIDs are WhatsApp's
+own form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+_HEADER_BYTES = 4
+_MAX_FRAME_BYTES = 64 * 1024 * 1024
+
+KeyRow: TypeAlias = tuple[str, str, bytes]
+KeyChange: TypeAlias = tuple[str, str, bytes | None]
+
+
+class _Frame(msgspec.Struct, tag_field="t", kw_only=True):
+    pass
+
+
+class _LinkFrame(_Frame):
+    """About one link under one lease term; the other end ignores it if it knows no such link or another term."""
+
+    link: int
+    epoch: int
+
+
+# --- gateway to side process --------------------------------------------------------------------------------------
+
+
+class Hello(_Frame, tag="hello"):
+    """The first frame. Secrets travel here, not on the command line."""
+
+    v: int
+    wa_url: str | None
+    trust_root: str | None
+    spool_dir: str
+    spool_key: bytes | None
+    spool_flush: bool
+    ack_timeout_ms: int
+    qr_first_ms: int
+    qr_next_ms: int
+    fault: str | None
+
+
+class Ping(_Frame, tag="ping"):
+    n: int
+
+
+class Open(_LinkFrame, tag="open"):
+    instance: str
+    until: float
+    creds: bytes | None
+
+
+class Extend(_LinkFrame, tag="extend"):
+    until: float
+
+
+class SendContent(msgspec.Struct, kw_only=True):
+    """What to send. `kind` is `text` for now."""
+
+    kind: str
+    text: str | None = None
+
+
+class Send(_LinkFrame, tag="send"):
+    id: str
+    chat: str
+    content: SendContent
+
+
+class InboundAck(_LinkFrame, tag="inbound_ack"):
+    seq: int
+
+
+class Logout(_LinkFrame, tag="logout"):
+    pass
+
+
+class Close(_LinkFrame, tag="close"):
+    pass
+
+
+class Answer(_Frame, tag="answer"):
+    """To the question `q`: a value, or an error (`fenced`: the lease term is over)."""
+
+    q: int
+    error: str | None = None
+    value: list[KeyRow] | SendContent | None = None
+
+
+# --- side process to gateway --------------------------------------------------------------------------------------
+
+
+class Ready(_Frame, tag="ready"):
+    v: int
+    pid: int
+    node: str
+
+
+class HelloOk(_Frame, tag="hello_ok"):
+    v: int
+    clock: float
+
+
+class Pong(_Frame, tag="pong"):
+    n: int
+    rss: int
+    links: int
+
+
+class Log(_Frame, tag="log"):
+    """A line for the log: constant texts, masked on the other end."""
+
+    level: str
+    text: str
+
+
+class Read(_LinkFrame, tag="read"):
+    q: int
+    names: list[tuple[str, str]]
+
+
+class Write(_LinkFrame, tag="write"):
+    q: int
+    changes: list[KeyChange]
+
+
+class NeedMessage(_LinkFrame, tag="need_message"):
+    """A device wants this message of ours again, and the side process no longer has it."""
+
+    q: int
+    id: str
+
+
+class Sent(_LinkFrame, tag="sent"):
+    """What became of a send. `outcome`: acked, refused, not_started or uncertain."""
+
+    id: str
+    outcome: str
+    code: int | None = None
+    reason: str | None = None
+    permanent: bool = False
+    link_lost: bool = False
+
+
+class LateAck(_LinkFrame, tag="acked"):
+    """An ack that nobody waited for."""
+
+    id: str
+    error: int | None
+
+
+class Receipt(_LinkFrame, tag="receipt"):
+    ids: list[str]
+    kind: str
+    chat: str
+    at: int
+
+
+class InboundMessage(_LinkFrame, tag="inbound"):
+    seq: int
+    body: dict[str, Any]
+
+
+class Identity(msgspec.Struct, kw_only=True):
+    phone: str
+    lid: str | None
+    name: str | None
+
+
+class Qr(_LinkFrame, tag="qr"):
+    text: str
+    ttl_ms: float
+
+
+class PairedNow(_LinkFrame, tag="paired"):
+    me: Identity
+
+
+class OpenedNow(_LinkFrame, tag="opened"):
+    me: Identity
+
+
+class CaughtUpNow(_LinkFrame, tag="caught_up"):
+    offline_count: int
+
+
+class ClosedNow(_LinkFrame, tag="closed"):
+    """The last frame about a link."""
+
+    cause: str | None
+    code: int | None
+    detail: str
+
+
+ToEngine = Hello | Ping | Open | Extend | Send | InboundAck | Logout | Close | Answer
+AboutLink = (
+    Read
+    | Write
+    | NeedMessage
+    | Sent
+    | LateAck
+    | Receipt
+    | InboundMessage
+    | Qr
+    | PairedNow
+    | OpenedNow
+    | CaughtUpNow
+    | ClosedNow
+)
+FromEngine = Ready | HelloOk | Pong | Log | AboutLink
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
+
+
+class FrameError(Exception):
+    """Bytes that are no frame of this protocol version."""
+
+
+def encode(frame: ToEngine) -> bytes:
+    """The frame with its length in front."""
+    body = _encoder.encode(frame)
+    return len(body).to_bytes(_HEADER_BYTES, "big") + body
+
+
+class FrameReader:
+    """Cuts a byte stream into frames, however the bytes arrive."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[FromEngine]:
+        """The frames that `data` completes. FrameError: the stream is broken and must not be read further."""
+        buffer = self._buffer
+        buffer += data
+        offset = 0
+        try:
+            while len(buffer) - offset >= _HEADER_BYTES:
+                start = offset + _HEADER_BYTES
+                length = int.from_bytes(buffer[offset:start], "big")
+                if length > _MAX_FRAME_BYTES:
+                    raise FrameError(f"frame of {length} bytes")
+                if len(buffer) - start < length:
+                    break
+                offset = start + length
+                yield _decode(bytes(buffer[start:offset]))
+        finally:
+            del buffer[:offset]
+
+
+def _decode(body: bytes) -> FromEngine:
+    try:
+        return _decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise FrameError(f"unreadable frame: {error}") from None
