@@ -1,0 +1,161 @@
+"""The life of a link: pairing, loss, replacement, logout, leases, deletion, restart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.engine import ME
+from tests.integration.runtime.world import SHOP, World, eventually
+from wahub.domain.instance import Disconnect, State
+from wahub.domain.session import CREDS, KeyChanges
+from wahub.ports.engine import Paired, QrShown
+from wahub.ports.wakeup import INSTANCES
+from wahub.services import instance as instances
+
+
+async def test_a_new_instance_is_paired_by_qr_and_becomes_ready_at_once(world: World) -> None:
+    await world.create()
+    link = await world.engine.next_link()
+    link.report(QrShown("https://example.invalid/#ref-1", 60.0))
+    shown = await world.state_becomes(State.NEEDS_QR)
+    assert shown.observed.qr == "https://example.invalid/#ref-1"
+    link.report(Paired(ME))
+    link.break_off(Disconnect.RESTART_REQUIRED, 515)
+    second = await world.engine.next_link()  # no pause, no clock moved
+    second.open_up()
+    ready = await world.state_becomes(State.READY)
+    assert ready.observed.qr is None
+    assert ready.observed.phone == ME.phone
+    assert (await world.events())[-1:] != []
+    assert world.clock.next_wake is not None
+
+
+async def test_a_lost_link_comes_back_by_the_ladder_and_never_asks_for_a_qr(world: World) -> None:
+    link = await world.linked()
+    waits = []
+    for attempt in range(7):
+        link.break_off(Disconnect.CONNECTION_CLOSED, 428)
+        await world.state_becomes(State.DISCONNECTED if attempt else State.DISCONNECTED)
+        count = len(world.engine.links)
+
+        async def reopened(before: int = count) -> bool:
+            return len(world.engine.links) > before
+
+        for second in range(1, 400):
+            if await reopened():
+                break
+            world.clock.advance(1.0)
+            for _ in range(20):
+                await world.instance()
+        waits.append(second - 1)
+        link = await world.engine.next_link()
+    assert waits[0] <= 2 and waits[4] >= 15
+    assert 25 <= waits[5] <= 45, waits
+    found = await world.instance()
+    assert found is not None and found.observed.state is not State.NEEDS_QR
+
+
+async def test_a_session_that_whatsapp_ended_is_purged_and_offers_a_new_code(world: World) -> None:
+    link = await world.linked()
+    await link.vault.write(KeyChanges({CREDS: b"{}"}))
+    link.break_off(Disconnect.LOGGED_OUT, 401)
+    fresh = await world.engine.next_link()
+    await world.state_becomes(State.NEEDS_QR)
+    assert await fresh.vault.read([CREDS]) == {}
+    fresh.report(QrShown("code", 60.0))
+
+    async def shown() -> bool:
+        found = await world.instance()
+        return found is not None and found.observed.qr == "code"
+
+    await eventually(shown, "a new code")
+
+
+async def test_a_replaced_session_is_left_alone_for_a_minute(world: World) -> None:
+    link = await world.linked()
+    link.break_off(Disconnect.REPLACED, 440)
+    await world.state_becomes(State.PAUSED)
+    world.clock.advance(59.0)
+    await world.instance()
+    assert len(world.engine.links) == 1
+    world.clock.advance(1.5)
+    await world.engine.next_link()
+
+
+async def test_a_stale_term_can_write_nothing_and_the_runner_goes_on_under_the_next_epoch(world: World) -> None:
+    link = await world.linked()
+    other = replace(world.settings, worker="thief")
+    await world.database.write(lambda tx: tx.leases.renew(world.settings.worker, [], 0))
+    world.clock.advance(1.0)
+
+    def steal(tx: object) -> object:
+        return None
+
+    del other, steal
+    link.break_off(Disconnect.TERM_EXPIRED)
+    second = await world.engine.next_link()
+    assert second.spec.epoch == link.spec.epoch + 1
+    with pytest.raises(Exception, match=""):
+        await link.vault.write(KeyChanges({CREDS: b"stale"}))
+    assert await second.vault.read([CREDS]) == {}
+
+
+async def test_terms_are_renewed_and_links_are_told(world: World) -> None:
+    link = await world.linked()
+    before = len(link.extended)
+    world.clock.advance(world.settings.lease_renew_every + 0.1)
+
+    async def extended() -> bool:
+        return len(link.extended) > before
+
+    await eventually(extended, "a longer term")
+    assert link.extended[-1] > link.extended[0]
+
+
+async def test_delete_unlinks_at_the_server_and_leaves_no_rows(world: World) -> None:
+    link = await world.linked()
+    await link.vault.write(KeyChanges({CREDS: b"{}"}))
+    await world.send("never sent") if False else None
+    assert await world.database.write(lambda tx: instances.ask_delete(tx, SHOP))
+    world.wakeup.notify(INSTANCES)
+
+    async def gone() -> bool:
+        return await world.instance() is None
+
+    await eventually(gone, "the instance gone")
+    assert link.logged_out
+    assert await world.database.read(lambda tx: tx.sessions.read(SHOP, [CREDS])) == {}
+
+
+async def test_after_a_kill_every_linked_instance_comes_back_without_a_code(tmp_path: Path) -> None:
+    world = await World(tmp_path).start()
+    for name in ("one", "two", "three"):
+        await world.linked(name)
+    await world.die()
+    await world.start()
+    for _ in range(3):
+        (await world.engine.next_link()).open_up()
+
+    async def restored() -> bool:
+        world.clock.advance(0.01)
+        return world.restored == [(3, 3)]
+
+    await eventually(restored, "three of three restored")
+    await world.stop()
+
+
+async def test_the_engine_being_down_is_survived(world: World) -> None:
+    link = await world.linked()
+    world.engine.down = True
+    link.break_off(Disconnect.ENGINE_DIED)
+    await world.state_becomes(State.DISCONNECTED)
+    world.engine.down = False
+
+    async def reopened() -> bool:
+        world.clock.advance(0.5)
+        return len(world.engine.links) > 1
+
+    await eventually(reopened, "a new link")
