@@ -1,0 +1,50 @@
+"""Brings a database to the newest schema, at start, from the package's own migrations.
+
+All of an upgrade is one transaction on both databases: a crash leaves the old schema. On PostgreSQL several workers
+may start at once; an advisory lock lets one upgrade and the others find the work done. On SQLite the caller holds
+the store's lock. There is no way down: take a copy of the database before an upgrade that you may want to undo.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from typing import Final
+
+import sqlalchemy as sa
+
+from wahub.adapters.sql.failure import StoreFailedError
+
+_MIGRATING: Final = 0x77616875
+"""The key of the advisory lock: "wahu"."""
+
+
+def upgrade(engine: sa.Engine) -> None:
+    """Apply what is missing. StoreFailedError if the database was written by a newer version."""
+    # Not at the top: this costs 100 ms that a process without a store need not pay.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    with as_file(files("wahub.adapters.sql") / "migrations") as directory, engine.begin() as connection:
+        config.set_main_option("script_location", str(directory).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        _begin_alone(connection)
+        try:
+            command.upgrade(config, "head")
+        except CommandError:
+            raise StoreFailedError(
+                "the database has a schema that this version of wahub does not know: use the newer version, or a copy"
+                " from before its upgrade"
+            ) from None
+
+
+def _begin_alone(connection: sa.Connection) -> None:
+    """Open the one transaction and keep other upgrades out of it."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
+        return
+    # Alembic changes a table of SQLite by copying and dropping it; with foreign keys on, the drop would delete what
+    # refers to its rows. The setting ends with this connection.
+    connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,1 @@
+"""Alembic's environment and the steps of the schema. `migrate.py` runs them."""

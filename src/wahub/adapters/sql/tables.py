@@ -1,0 +1,229 @@
+"""The tables. What must always hold is said here, as constraints, and not only in code that might be wrong.
+
+- Times are Unix seconds (double precision). States are the words of the domain's enums.
+- An outbox row is *open* while `settled_at` is null: it may still change by itself and holds back its chat. Indexes
+  for the send loop cover open rows only, so their cost does not grow with the settled ones.
+- `position` orders rows as they were accepted. On PostgreSQL two requests under way at the same moment may commit in
+  either order; a request that began after another was answered always has the higher position.
+- A lease row has no foreign key: it outlives its instance, so that an id that is created again goes on with a
+  higher epoch.
+
+Migrations repeat this by hand; a test compares the two on both databases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from wahub.domain.instance import State
+from wahub.domain.outbox import DeliveryMark, ItemState, KeyKind
+from wahub.domain.webhook import DeliveryState
+
+
+class CleanText(sa.types.TypeDecorator[str]):
+    """Text from outside. What UTF-8 columns cannot hold (NUL, half a surrogate pair) becomes U+FFFD."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
+        if value is None or (value.isascii() and "\0" not in value):
+            return value
+        return value.replace("\0", "�").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:
+    return sa.CheckConstraint(f"{column} IN ({quoted(values)})", name=column)
+
+
+def quoted(values: Iterable[StrEnum]) -> str:
+    """Enum values as a list of SQL literals."""
+    return ", ".join(f"'{value.value}'" for value in values)
+
+
+def _position() -> sa.Column[int]:
+    # SQLite gives row numbers only to a primary key of type INTEGER.
+    number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    return sa.Column("position", number, primary_key=True, autoincrement=True)
+
+
+def _instance(**more: Any) -> sa.Column[str]:
+    return sa.Column("instance", sa.Text, sa.ForeignKey("instances.id", ondelete="CASCADE"), nullable=False, **more)
+
+
+def _partial(name: str, *columns: str, where: str, unique: bool = False) -> sa.Index:
+    condition = sa.text(where)
+    return sa.Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
+instances = sa.Table(
+    "instances",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("deleting", sa.Boolean, nullable=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False, server_default="0"),
+    # What callers set.
+    sa.Column("name", CleanText, nullable=False),
+    sa.Column("webhook_url", CleanText),
+    sa.Column("webhook_events", sa.Text, nullable=False),
+    sa.Column("typing_enabled", sa.Boolean, nullable=False),
+    sa.Column("apply_typing_to", sa.Text, nullable=False),
+    # What was last seen.
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("state_at", sa.Double, nullable=False),
+    sa.Column("phone", CleanText),
+    sa.Column("lid", CleanText),
+    sa.Column("display_name", CleanText),
+    sa.Column("qr", CleanText),
+    sa.Column("qr_expires_at", sa.Double),
+    sa.Column("last_event", CleanText),
+    sa.Column("last_event_at", sa.Double),
+    sa.Column("last_error", CleanText),
+    sa.Column("last_disconnect_reason", CleanText),
+    sa.Column("last_disconnect_at", sa.Double),
+    sa.Column("authenticated_at", sa.Double),
+    sa.Column("ready_at", sa.Double),
+    sa.Column("last_ready_at", sa.Double),
+    sa.Column("restart_attempts", sa.Integer, nullable=False),
+    _one_of("state", State),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("instance", sa.Text, primary_key=True),
+    sa.Column("worker", sa.Text, comment="null: given up"),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.CheckConstraint("epoch >= 1", name="epoch"),
+)
+
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    _position(),
+    sa.Column("id", sa.Text, nullable=False, unique=True),
+    _instance(),
+    sa.Column("chat", CleanText, nullable=False),
+    sa.Column("content", sa.Text, nullable=False),
+    sa.Column("message_id", CleanText, nullable=False),
+    sa.Column("key", CleanText, nullable=False),
+    sa.Column("key_kind", sa.Text, nullable=False),
+    sa.Column("payload_hash", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("next_attempt_at", sa.Double, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("on_wire", sa.Boolean, nullable=False),
+    sa.Column("resends", sa.Integer, nullable=False),
+    sa.Column("deferrals", sa.Integer, nullable=False),
+    sa.Column("claimed_epoch", sa.BigInteger),
+    sa.Column("claimed_at", sa.Double),
+    sa.Column("settled_at", sa.Double),
+    sa.Column("delivery", sa.Text),
+    sa.Column("last_error", CleanText),
+    sa.UniqueConstraint("instance", "message_id"),
+    _one_of("state", ItemState),
+    _one_of("key_kind", KeyKind),
+    sa.CheckConstraint(f"delivery IS NULL OR delivery IN ({quoted(DeliveryMark)})", name="delivery"),
+    sa.CheckConstraint("(state = 'sending') = (claimed_epoch IS NOT NULL)", name="claimed_epoch"),
+    sa.CheckConstraint("state <> 'sending' OR claimed_at IS NOT NULL", name="claimed_at"),
+    sa.CheckConstraint(
+        "CASE WHEN settled_at IS NULL THEN state IN ('queued', 'sending', 'held', 'unknown')"
+        " ELSE state IN ('sent', 'failed', 'expired', 'cancelled', 'unknown') END",
+        name="settled_at",
+    ),
+    sa.CheckConstraint("state <> 'unknown' OR on_wire", name="unknown_was_out"),
+    sa.CheckConstraint("state <> 'sent' OR delivery IS NOT NULL", name="sent_has_mark"),
+    _partial("ix_outbox_open", "instance", "position", where="settled_at IS NULL"),
+    _partial("ix_outbox_open_chat", "instance", "chat", "position", where="settled_at IS NULL"),
+    _partial("ix_outbox_given_up", "instance", "position", where="state = 'unknown' AND settled_at IS NOT NULL"),
+    _partial("uq_outbox_one_sending", "instance", where="state = 'sending'", unique=True),
+)
+
+outbox_keys = sa.Table(
+    "outbox_keys",
+    metadata,
+    _instance(primary_key=True),
+    sa.Column("key", CleanText, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("payload_hash", sa.Text, nullable=False),
+    sa.Column("queue_id", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    _one_of("kind", KeyKind),
+)
+
+outbox_claims = sa.Table(
+    "outbox_claims",
+    metadata,
+    _position(),
+    _instance(),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Index(None, "instance", "at"),
+)
+
+inbox = sa.Table(
+    "inbox",
+    metadata,
+    _position(),
+    _instance(),
+    sa.Column("chat", CleanText, nullable=False),
+    sa.Column("sender", CleanText, nullable=False),
+    sa.Column("sender_phone", CleanText),
+    sa.Column("message_id", CleanText, nullable=False),
+    sa.Column("from_me", sa.Boolean, nullable=False),
+    sa.Column("type", CleanText, nullable=False),
+    sa.Column("text", CleanText, nullable=False),
+    sa.Column("timestamp", sa.BigInteger, nullable=False),
+    sa.Column("raw", CleanText),
+    sa.Column("received_at", sa.Double, nullable=False),
+    sa.UniqueConstraint("instance", "chat", "sender", "message_id"),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    _position(),
+    sa.Column("event_id", sa.Text, nullable=False, unique=True),
+    _instance(),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("lane", CleanText, nullable=False),
+    sa.Column("url", CleanText, nullable=False),
+    sa.Column("body", CleanText, nullable=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("expires_at", sa.Double, nullable=False),
+    sa.Column("next_attempt_at", sa.Double, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("last_error", CleanText),
+    _one_of("state", DeliveryState),
+    sa.Index(None, "instance", "sequence"),
+    _partial("ix_deliveries_lane", "instance", "url", "lane", "position", where="state = 'pending'"),
+    _partial("ix_deliveries_done", "created_at", where="state = 'delivered'"),
+)
+
+session_material = sa.Table(
+    "session_material",
+    metadata,
+    _instance(primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("id", CleanText, primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)
