@@ -219,6 +219,22 @@ def test_nothing_leaves_a_phone_before_it_is_stored() -> None:
     assert len(ben.state.inbox) == 1
 
 
+def test_a_used_prekey_stays_used_after_a_restart() -> None:
+    journal = MemoryJournal()
+    network = FakeNetwork()
+    world = World(network, journal=journal)
+    anna = world.create_phone(ANNA)[0]
+    world.create_phone(BEN)
+    bundle = anna.key_bundle()
+    network.take_bundle = lambda device: bundle  # type: ignore[method-assign]
+    network.add_companion(BEN).write(anna.jid, e2e_pb2.Message(conversation="first"), "M1")
+    again = World(network, journal=journal)
+    again.restore(journal.rows)
+    network.add_companion(BEN).write(anna.jid, e2e_pb2.Message(conversation="reused"), "M2")
+    assert [e["text"] for e in again.phones[ANNA].state.inbox.after(0)] == ["first"]
+    assert again.phones[ANNA].undecryptable == 1
+
+
 def test_a_phone_that_was_off_stays_off_after_a_restart() -> None:
     journal = MemoryJournal()
     world = World(FakeNetwork(), journal=journal)

@@ -139,3 +139,16 @@ def test_identity_survives_storage_with_its_offered_prekeys() -> None:
     again = SignalStore(Identity.load(bob.identity.dump()))
     assert again.decrypt("alice", *message) == b"while bob was away"
     assert again.identity.bundle().prekey_id == 2
+
+
+def test_a_chain_that_was_left_reads_its_missing_messages_and_nothing_more() -> None:
+    alice, bob = settled()
+    missing = alice.encrypt("bob", b"missing")
+    exchange(alice, "bob", bob, "alice", b"last of this chain")
+    stolen = SignalStore(Identity.load(alice.identity.dump()))
+    stolen.load("bob", alice.dump("bob"))
+    exchange(bob, "alice", alice, "bob", b"step")
+    exchange(alice, "bob", bob, "alice", b"first of the next chain")
+    assert bob.decrypt("alice", *missing) == b"missing"
+    with pytest.raises(UndecryptableError, match="closed"):
+        bob.decrypt("alice", *stolen.encrypt("bob", b"one too many on the old chain"))
