@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -33,6 +35,9 @@ from wahub.ports.poster import PostResult
 
 _DRAIN_LIMIT = 65_536
 """Bytes of an answer that are read so that the connection can be used again; after more it is closed instead."""
+
+_WELL_FORMED = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*")
+"""RFC 3986, section 2: reserved, unreserved and percent-encoded characters."""
 
 _RESOLVER_THREADS = 16
 _KEEP_ALIVE = 4.0
@@ -179,9 +184,14 @@ def _judge(address: str, block_private: bool) -> None:
 
 @lru_cache(maxsize=4096)
 def _split(url: str) -> tuple[URL, str | None]:
-    """The URL to call and the header that its user and password stand for."""
-    parsed = URL(url)
-    if parsed.user is None and parsed.password is None:
+    """The URL to call, and the header that its user and password stand for."""
+    # What is written by the rules goes out as it was written; only the rest needs quoting.
+    parsed = URL(url, encoded=_WELL_FORMED.fullmatch(url) is not None)
+    address = target.read_address(parsed.raw_host or "")
+    if isinstance(address, ipaddress.IPv4Address):
+        # aiohttp takes other spellings (`127.1`, a trailing dot) for broken; resolvers do not.
+        parsed = parsed.with_host(str(address))
+    if parsed.raw_user is None and parsed.raw_password is None:
         return parsed, None
     pair = f"{unquote(parsed.raw_user or '')}:{unquote(parsed.raw_password or '')}"
     return parsed.with_user(None), "Basic " + base64.b64encode(pair.encode()).decode("ascii")

@@ -77,7 +77,7 @@ def read_address(host: str) -> _Address | None:
 
     `2852039166`, `0xA9FEA9FE`, `0251.0376.0251.0376` and `169.254.43518` are all 169.254.169.254.
     """
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host.removesuffix(".")
     if ":" in bare:
         try:
             return ipaddress.IPv6Address(bare.partition("%")[0])

@@ -8,11 +8,13 @@ The store knows everything; this loop holds only what is under way. One pass rea
 leaving out endpoints that have no free slot, and starts what is not already running. A pass follows each hint, each
 finished attempt, the next retry time, and every `poll_every` seconds, since hints may be lost.
 
-- *One endpoint cannot hold up others*: an endpoint is (instance, URL) and has `concurrency` slots. A full one is left out
-  of the read, so its backlog never fills a batch. The limit of a read is larger than what is under way; so a full batch
-  always has something new to start, and the pass repeats until a batch is not full.
+- *One endpoint cannot hold up others*: an endpoint is (instance, URL) and has `concurrency` slots. A full one is left
+  out of the read, so its backlog never fills a batch. The limit of a read is larger than what is under way; so a full
+  batch always has something new to start, and the pass repeats until a batch is not full.
 - *Fair*: from one batch the first of every endpoint starts before the second of any.
 - *An endpoint that does not answer at all* gets one attempt at a time until it answers; each costs a whole timeout.
+- *No attempt on stale news*: a read may have begun before an attempt was saved and end after it; what finished in
+  between is left for the next pass.
 - *Reading costs no more than half the time*: under load a pass waits as long as the last read took, and finds more.
 
 A crash
@@ -30,6 +32,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -48,6 +51,12 @@ EndpointKey = tuple[InstanceId, str]
 _BATCH = 128
 _MOST_UNDER_WAY = 1024
 """Sockets that all endpoints together may hold."""
+
+_LONGEST_HOLD = 60.0
+"""Seconds for which a lane waits at most after a result could not be saved."""
+
+_MOST_REMEMBERED = 10_000
+"""Endpoints without an answer that are remembered while nothing is under way to them."""
 
 _QUIET_SECONDS = 300.0
 """The same failure of an instance is logged once in this time (contract D.3)."""
@@ -88,6 +97,8 @@ class Dispatcher:
         self._poll_every = poll_every
         self._endpoints: dict[EndpointKey, _Endpoint] = {}
         self._under_way: set[asyncio.Task[None]] = set()
+        self._finished_meanwhile: set[str] = set()
+        """Events whose attempt ended since the last read of the store began."""
         self._kick = asyncio.Event()
         self._quiet = asyncio.Event()
         self._stopping = False
@@ -110,6 +121,7 @@ class Dispatcher:
         finally:
             hints.cancel()
             self._finished.set()
+            await asyncio.gather(hints, return_exceptions=True)
 
     async def stop(self, deadline: float = 5.0) -> None:
         """Start nothing more; give attempts under way up to `deadline` seconds, then let go of them.
@@ -151,7 +163,7 @@ class Dispatcher:
             next_at = await self._start_due()
         except Exception as error:  # noqa: BLE001 - whatever ails the store may pass
             log.error("webhooks wait for the store", error=type(error).__name__)
-            await self._clock.sleep(self._poll_every)
+            await self._wait(self._clock.now() + self._poll_every)
             return
         cost = loop.time() - began
         if not self._under_way and not self._kick.is_set():
@@ -169,8 +181,9 @@ class Dispatcher:
             now = self._clock.now()
             full = [key for key, endpoint in self._endpoints.items() if endpoint.is_full(self._settings.concurrency)]
             limit = _BATCH + len(self._under_way)
-            due, next_at = await self._database.read(lambda tx: _look(tx, now, limit, full))  # noqa: B023 - awaited here
-            self._start(due, room)
+            self._finished_meanwhile.clear()
+            due, next_at = await self._database.read(partial(_look, now=now, limit=limit, full=full))
+            self._start([delivery for delivery in due if delivery.event_id not in self._finished_meanwhile], room)
             if len(due) < limit:
                 return next_at
 
@@ -193,9 +206,9 @@ class Dispatcher:
 
     def _begin(self, key: EndpointKey, endpoint: _Endpoint, delivery: Delivery) -> None:
         endpoint.lanes.add(delivery.lane)
-        task = asyncio.create_task(self._deliver(key, endpoint, delivery))
+        task = asyncio.create_task(self._deliver(endpoint, delivery))
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(lambda done: self._end(done, key, delivery))
 
     async def _wait(self, next_at: float | None) -> None:
         """Wait for a kick or for `next_at`. The poll kicks through `_listen`."""
@@ -205,7 +218,7 @@ class Dispatcher:
             await self._kick.wait()
             return
         timer = asyncio.ensure_future(self._clock.sleep(next_at - self._clock.now()))
-        timer.add_done_callback(lambda _: self._kick.set())
+        timer.add_done_callback(lambda done: None if done.cancelled() else self._kick.set())
         try:
             await self._kick.wait()
         finally:
@@ -213,21 +226,28 @@ class Dispatcher:
 
     # --- one attempt -------------------------------------------------------------------------------------------------
 
-    async def _deliver(self, key: EndpointKey, endpoint: _Endpoint, delivery: Delivery) -> None:
-        """One attempt and its saved result; afterwards the lane is free."""
+    async def _deliver(self, endpoint: _Endpoint, delivery: Delivery) -> None:
+        """One attempt and its saved result."""
         try:
             await self._attempt(endpoint, delivery)
         except Exception as error:  # noqa: BLE001 - any fault of the store, or a bug: neither may end the loop
             log.error(
-                "webhook result not saved", instance=delivery.instance, event_id=delivery.event_id, error=repr(error)
+                "webhook result not saved",
+                instance=delivery.instance,
+                event_id=delivery.event_id,
+                error=type(error).__name__,
             )
-            await self._clock.sleep(self._settings.backoff.delay(delivery.attempts + 1))
-        finally:
-            endpoint.lanes.discard(delivery.lane)
-            if not endpoint.lanes and endpoint.answers:
-                self._endpoints.pop(key, None)
-            # After this task is out of `_under_way`, so that the next pass sees it gone.
-            asyncio.get_running_loop().call_soon(self._kick.set)
+            await self._clock.sleep(min(self._settings.backoff.delay(delivery.attempts + 1), _LONGEST_HOLD))
+
+    def _end(self, task: asyncio.Task[None], key: EndpointKey, delivery: Delivery) -> None:
+        """The attempt is over, also when it was cancelled before it began: its lane is free."""
+        self._under_way.discard(task)
+        self._finished_meanwhile.add(delivery.event_id)
+        endpoint = self._endpoints[key]
+        endpoint.lanes.discard(delivery.lane)
+        if not endpoint.lanes and (endpoint.answers or len(self._endpoints) > _MOST_REMEMBERED):
+            del self._endpoints[key]
+        self._kick.set()
 
     async def _attempt(self, endpoint: _Endpoint, delivery: Delivery) -> None:
         now = self._clock.now()
@@ -250,7 +270,7 @@ class Dispatcher:
         seen = self._logged.get((delivery.instance, error))
         if seen is not None and now - seen < _QUIET_SECONDS:
             return
-        if len(self._logged) >= 10_000:
+        if len(self._logged) >= _MOST_REMEMBERED:
             self._logged.clear()
         self._logged[delivery.instance, error] = now
         log.warning(
