@@ -1,0 +1,73 @@
+"""Sockets: an ASGI application that moves bytes between a WebSocket and a `Session`.
+
+Frames that wait together leave as one WebSocket message (clients cut the stream by frame lengths). The state file is
+committed before any byte leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from wahub.sandbox.network.network import Network
+from wahub.sandbox.network.session import Session
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class ChatApp:
+    """The endpoint `/ws/chat`."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    async def __call__(self, _scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one socket until either side ends it. Returning without a close frame closes TCP (fault `drop`)."""
+        await receive()
+        await send({"type": "websocket.accept"})
+        session = self._network.open_session()
+        reader = asyncio.create_task(_read(session, receive))
+        try:
+            await self._write(session, send)
+        finally:
+            session.close()
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _write(self, session: Session, send: Send) -> None:
+        store = self._network.store
+        wake = session.wake
+        while True:
+            await wake.wait()
+            wake.clear()
+            store.commit()
+            if session.aborted:
+                return
+            frames = session.take_output()
+            try:
+                if session.delay:
+                    for frame in frames:
+                        await asyncio.sleep(session.delay)
+                        await send({"type": "websocket.send", "bytes": frame})
+                elif frames:
+                    await send({"type": "websocket.send", "bytes": frames[0] if len(frames) == 1 else b"".join(frames)})
+                if session.closed and not wake.is_set():
+                    await send({"type": "websocket.close", "code": 1000})
+                    return
+            except OSError:
+                return
+
+
+async def _read(session: Session, receive: Receive) -> None:
+    """Feed the session until the peer goes away."""
+    while True:
+        message = await receive()
+        if message["type"] != "websocket.receive":
+            session.abort()
+            return
+        data = message.get("bytes")
+        if data:
+            session.feed(data)

@@ -1,0 +1,74 @@
+"""The list of an account's devices: who is told when it changes, and how a device is unlinked.
+
+source: Baileys src/Socket/messages-recv.ts (handleDevicesNotification), src/Socket/socket.ts (logout); whatsmeow
+notification.go (handleDeviceNotification), send.go (participantListHashV2)
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from wahub.sandbox.model import LID_SERVER, PN_SERVER, Jid
+from wahub.sandbox.network import persist
+from wahub.sandbox.network.accounts import Account
+from wahub.sandbox.network.core import Core
+from wahub.sandbox.network.session import Session
+from wahub.sandbox.node import Node
+
+
+def announce(core: Core, account: Account, change: str, device_id: int) -> None:
+    """Tell the account's own companions and those of everyone it chats with. `change` is `add` or `remove`.
+
+    Both addresses are named: clients keep one list per address space.
+    """
+    devices = [
+        Node("device", {"jid": account.jid(device_id, server), "key-index": str(device_id)})
+        for server in (PN_SERVER, LID_SERVER)
+    ]
+    change_node = Node(change, {"device_hash": device_hash(account)}, devices)
+    listeners = [account, *(core.registry.by_number[peer] for peer in account.peers if peer in core.registry.by_number)]
+    for listener in listeners:
+        for companion in listener.devices:
+            if listener is account and companion == device_id:
+                continue
+            attrs = {
+                "from": account.jid(0),
+                "lid": account.jid(0, LID_SERVER),
+                "type": "devices",
+                "id": core.stanza_id(),
+                "t": core.now(),
+            }
+            core.deliver(listener, companion, Node("notification", attrs, [change_node]))
+
+
+def device_hash(account: Account) -> str:
+    """The short hash of a device list (`2:` and 8 base64 digits)."""
+    names = sorted(f"{account.number}.0:{device}@{PN_SERVER}" for device in (0, *account.devices))
+    return "2:" + base64.b64encode(hashlib.sha256("".join(names).encode()).digest()[:6]).decode()
+
+
+def remove(core: Core, account: Account, device_id: int) -> None:
+    """Unlink a companion: its socket gets 401 device_removed, its key never logs in again."""
+    device = account.devices.pop(device_id)
+    core.registry.revoked.add(device.noise_key)
+    persist.forget_device(core.store, account, device)
+    if device.session is not None:
+        device.session.stream_error(401, Node("conflict", {"type": "device_removed"}))
+    announce(core, account, "remove", device_id)
+
+
+def remove_query(core: Core, session: Session, query: Node) -> None:
+    """`md` `remove-companion-device`: a companion logs out. It may only remove itself."""
+    child = query.child("remove-companion-device")
+    assert child is not None and session.account is not None and session.device is not None
+    try:
+        named = Jid.parse(child.attrs.get("jid", ""))
+    except ValueError:
+        named = Jid("", "")
+    if core.account_of(named) is not session.account or named.device != session.device.id:
+        session.violation("companion", "a companion tried to remove another device")
+        session.error(query, 403, "forbidden")
+        return
+    session.result(query)
+    remove(core, session.account, session.device.id)

@@ -1,0 +1,171 @@
+"""The state of the whole network and the one way a stanza leaves it: `deliver`.
+
+Topics (pairing, routing, ...) are modules of functions over a `Core`; nothing but `Core` is shared between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from wahub.sandbox.model import Jid
+from wahub.sandbox.network.accounts import Account, Device, Registry
+from wahub.sandbox.network.faults import SOCKET_FAULTS, STANZA_FAULTS, Faults
+from wahub.sandbox.network.stats import Stats
+from wahub.sandbox.network.store import Store
+from wahub.sandbox.network.trace import Trace
+from wahub.sandbox.network.trust import ServerKeys
+from wahub.sandbox.node import Node
+from wahub.sandbox.wire.nodes import encode_node
+
+if TYPE_CHECKING:
+    from wahub.sandbox.network.pairing import Ticket
+    from wahub.sandbox.network.session import Session
+
+SERVER = "@s.whatsapp.net"
+"""The server's own address: a JID with an empty user."""
+
+_DELIVERY_FAULTS = SOCKET_FAULTS | (STANZA_FAULTS & {"dropStanza"})
+
+
+class Core:
+    """Everything the server knows."""
+
+    def __init__(self, keys: ServerKeys, store: Store) -> None:
+        self.keys = keys
+        self.store = store
+        self.registry = Registry()
+        self.stats = Stats()
+        self.trace = Trace()
+        self.faults = Faults()
+        self.sessions: set[Session] = set()
+        self.tickets: dict[str, Ticket] = {}
+        self.subscribers: dict[str, set[tuple[str, int]]] = {}
+        self.media_host = ""
+        self.mail_sequence = itertools.count(1)
+        self._stanza_ids = itertools.count(1)
+        self._id_prefix = secrets.token_hex(4)
+
+    def stanza_id(self) -> str:
+        """A new id for a stanza of the server's own."""
+        return f"{self._id_prefix}-{next(self._stanza_ids)}"
+
+    def deliver(self, account: Account, device: int, stanza: Node, peer: str | None = None) -> None:
+        """Send a stanza that must arrive: it waits in the mailbox until the device acknowledges it."""
+        if device == 0:
+            self._to_phone(account, stanza)
+            return
+        companion = account.devices.get(device)
+        if companion is None:
+            return
+        sequence = next(self.mail_sequence)
+        companion.mailbox.add(sequence, stanza)
+        if self.store.durable:
+            self.store.put(mail_key(account, device, sequence), encode_node(stanza))
+        session = companion.session
+        if session is not None and session.active:
+            self._send_with_faults(session, account, companion, stanza, peer)
+
+    def send_if_live(self, account: Account, device: int, stanza: Node) -> None:
+        """Send a stanza that is worth nothing later (presence, chat state): only to whoever is there now."""
+        if device == 0:
+            phone = account.phone
+            if account.phone_online and phone is not None:
+                later(lambda: phone.receive(stanza))
+            return
+        companion = account.devices.get(device)
+        if companion is not None and companion.session is not None and companion.session.active:
+            companion.session.send(stanza)
+
+    def popped(self, account: Account, device: int, sequence: int | None) -> bool:
+        """Note that a stanza arrived: forget its row. False when there was none."""
+        if sequence is None:
+            return False
+        if self.store.durable:
+            self.store.delete(mail_key(account, device, sequence))
+        return True
+
+    def open_phone_mailbox(self, account: Account) -> None:
+        """The phone came online: give it what waited."""
+        waiting = account.phone_mailbox.stanzas()
+        account.phone_mailbox.clear()
+        for sequence, stanza in waiting:
+            self._hand_over(account, sequence, stanza)
+
+    def _to_phone(self, account: Account, stanza: Node) -> None:
+        sequence = next(self.mail_sequence)
+        if self.store.durable:
+            self.store.put(mail_key(account, 0, sequence), encode_node(stanza))
+        if account.phone_online and account.phone is not None:
+            self._hand_over(account, sequence, stanza)
+        else:
+            account.phone_mailbox.add(sequence, stanza)
+
+    def _hand_over(self, account: Account, sequence: int, stanza: Node) -> None:
+        self.trace.record(account.number, 0, "out", stanza)
+        later(lambda: self._receive(account, sequence, stanza))
+
+    def _receive(self, account: Account, sequence: int, stanza: Node) -> None:
+        """The row goes first: it is committed with what the phone makes of the stanza."""
+        phone = account.phone
+        if phone is None:
+            return
+        self.popped(account, 0, sequence)
+        phone.receive(stanza)
+        if stanza.tag == "message":
+            self.stats.delivered += 1
+
+    def _send_with_faults(
+        self, session: Session, account: Account, device: Device, stanza: Node, peer: str | None
+    ) -> None:
+        if not self.faults.armed:
+            session.send(stanza)
+            return
+        action = self.faults.take(_DELIVERY_FAULTS, account.number, peer, device.id, stanza.tag)
+        if action is None:
+            session.send(stanza)
+        elif action.name == "duplicate":
+            session.send(stanza)
+            session.send(stanza)
+        elif action.name == "corrupt":
+            session.send(_corrupted(stanza))
+        elif action.name != "dropStanza" and not session.apply(action):
+            session.send(stanza)
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Run after a delay."""
+        asyncio.get_running_loop().call_later(seconds, call)
+
+    def now(self) -> str:
+        """Seconds since 1970, as stanzas carry them."""
+        return str(int(time.time()))
+
+    def account_of(self, jid: Jid) -> Account | None:
+        """The account a JID names."""
+        return self.registry.find(jid)
+
+
+def mail_key(account: Account, device: int, sequence: int) -> str:
+    """The row of a queued stanza; the number is padded so that rows sort by age."""
+    return f"mail/{account.number}/{device}/{sequence:016d}"
+
+
+def later(call: Callable[[], None]) -> None:
+    """Run in the next turn of the loop: a phone that sends is never called back before its send returned."""
+    asyncio.get_running_loop().call_soon(call)
+
+
+def _corrupted(stanza: Node) -> Node:
+    """A copy whose ciphertexts have one flipped bit in the last byte (the MAC of a Signal message)."""
+    children = []
+    for child in stanza.children:
+        if child.tag == "enc" and child.data:
+            data = child.data
+            children.append(Node("enc", child.attrs, data[:-1] + bytes((data[-1] ^ 1,))))
+        else:
+            children.append(child)
+    return Node(stanza.tag, stanza.attrs, children)

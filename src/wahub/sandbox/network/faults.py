@@ -1,0 +1,165 @@
+"""Faults: what the sandbox does wrong on request.
+
+An armed fault waits for a stanza (or a login) that matches, skips `nth - 1` of them, then fires `times` times. Socket
+faults hit the socket of the account that `number` names, whichever way the stanza goes; stanza faults also match the
+other end of the chat. `stanza` is a tag (message, receipt, iq, presence, chatstate, ack, notification) or `login`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wahub.sandbox.model import RefusedError
+
+LOGIN = "login"
+
+SOCKET_FAULTS = frozenset(
+    ("drop", "silent", "streamError", "failure", "replaced", "mute", "slow", "neverReady", "duplicate", "corrupt")
+)
+STANZA_FAULTS = frozenset(("noAck", "lateAck", "ackError", "dropStanza"))
+_LATER = frozenset(("reorder", "notOnWhatsApp", "retryReceipt", "lidMigration"))
+_LOGIN_ONLY = frozenset(("neverReady",))
+_DELIVERY_ONLY = frozenset(("duplicate", "corrupt"))
+
+_REQUIRED: dict[str, dict[str, type]] = {
+    "streamError": {"code": int},
+    "failure": {"reason": int},
+    "lateAck": {"ms": int},
+    "ackError": {"code": int},
+    "slow": {"ms": int},
+}
+_OPTIONAL: dict[str, dict[str, type]] = {"streamError": {"child": str}}
+_MATCH: dict[str, type] = {"number": str, "deviceId": int, "stanza": str, "nth": int}
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One fault with its arguments."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Fault:
+    """An armed fault. `left` is how often it still fires; None means until it is disarmed."""
+
+    id: str
+    action: Action
+    number: str | None
+    device: int | None
+    stanza: str | None
+    nth: int
+    left: int | None
+    times: int | None
+    match: dict[str, Any]
+    seen: int = field(default=0)
+
+    def as_json(self) -> dict[str, Any]:
+        """The shape of `GET /control/faults`."""
+        do = {self.action.name: dict(self.action.arguments)}
+        return {"id": self.id, "match": self.match, "do": do, "times": self.times}
+
+
+class Faults:
+    """The armed faults, oldest first."""
+
+    def __init__(self) -> None:
+        self.armed: list[Fault] = []
+        self._next = 1
+
+    def arm(self, match: Mapping[str, Any], do: Mapping[str, Any], times: int | None) -> str:
+        """Arm a fault; without `times` it fires once, with 0 until it is disarmed. RefusedError 400 or 501."""
+        action = parse_action(do)
+        _check(match, {}, _MATCH, "match")
+        if times is not None and times < 0:
+            raise RefusedError(400, "times must be a number, 0 for no limit")
+        nth = match.get("nth", 1)
+        if nth < 1:
+            raise RefusedError(400, "match.nth counts from 1")
+        left = 1 if times is None else times
+        fault = Fault(
+            id=f"f{self._next}",
+            action=action,
+            number=match.get("number"),
+            device=match.get("deviceId"),
+            stanza=match.get("stanza"),
+            nth=nth,
+            left=left or None,
+            times=left,
+            match=dict(match),
+        )
+        self._next += 1
+        self.armed.append(fault)
+        return fault.id
+
+    def disarm(self, fault_id: str) -> None:
+        """Forget a fault; RefusedError 404 when there is none."""
+        for fault in self.armed:
+            if fault.id == fault_id:
+                self.armed.remove(fault)
+                return
+        raise RefusedError(404, f"no fault {fault_id}")
+
+    def take(self, kinds: frozenset[str], number: str, peer: str | None, device: int, stanza: str) -> Action | None:
+        """The action of the first fault that fires now; `number` and `device` name the socket, `peer` the other end."""
+        for fault in self.armed:
+            name = fault.action.name
+            if name not in kinds or not _fits(fault, number, peer, device, stanza):
+                continue
+            fault.seen += 1
+            if fault.seen < fault.nth:
+                continue
+            if fault.left is not None:
+                fault.left -= 1
+                if fault.left == 0:
+                    self.armed.remove(fault)
+            return fault.action
+        return None
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.armed.clear()
+
+
+def _fits(fault: Fault, number: str, peer: str | None, device: int, stanza: str) -> bool:
+    name = fault.action.name
+    if name in _LOGIN_ONLY and stanza != LOGIN:
+        return False
+    if fault.stanza is not None and fault.stanza != stanza:
+        return False
+    if fault.stanza is None and name in STANZA_FAULTS | _DELIVERY_ONLY and stanza != "message":
+        return False
+    if fault.number not in (None, number) and not (name in STANZA_FAULTS and fault.number == peer):
+        return False
+    return fault.device in (None, device)
+
+
+def parse_action(do: Mapping[str, Any]) -> Action:
+    """Check `{name: {arguments}}`; RefusedError 400 names what is wrong, 501 a fault that is not there yet."""
+    if len(do) != 1:
+        raise RefusedError(400, "do must name exactly one fault")
+    name, arguments = next(iter(do.items()))
+    if name in _LATER:
+        raise RefusedError(501, f"the fault {name} is not implemented yet")
+    if name not in SOCKET_FAULTS | STANZA_FAULTS:
+        known = ", ".join(sorted(SOCKET_FAULTS | STANZA_FAULTS))
+        raise RefusedError(400, f"do: unknown fault {name}; known are {known}")
+    if not isinstance(arguments, Mapping):
+        raise RefusedError(400, f"do.{name} must be an object, {{}} when it takes no arguments")
+    _check(arguments, _REQUIRED.get(name, {}), _OPTIONAL.get(name, {}), f"do.{name}")
+    return Action(name, dict(arguments))
+
+
+def _check(given: Mapping[str, Any], required: dict[str, type], optional: dict[str, type], where: str) -> None:
+    for key in required:
+        if key not in given:
+            raise RefusedError(400, f"{where}.{key} is required")
+    for key, value in given.items():
+        kind = required.get(key) or optional.get(key)
+        if kind is None:
+            raise RefusedError(400, f"{where}.{key} is not known")
+        if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
+            raise RefusedError(400, f"{where}.{key} must be a {'number' if kind is int else 'text'}")

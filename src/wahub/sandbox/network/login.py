@@ -1,0 +1,97 @@
+"""Login of a linked device, the conflict of two sockets, and the offline queue.
+
+Order (source: Baileys src/Socket/socket.ts `CB:success`; tried with Baileys and whatsmeow): `success`, the client asks
+its prekey count and uploads, then `passive active`; the server answers, previews what waits, sends it with
+`offline="0"` and closes the list with `ib offline count`, also when it is empty: clients hold back events until then.
+"""
+
+from __future__ import annotations
+
+import time
+
+from wahub.sandbox.model import LID_SERVER
+from wahub.sandbox.network import persist, presence
+from wahub.sandbox.network.core import SERVER, Core
+from wahub.sandbox.network.faults import LOGIN, SOCKET_FAULTS
+from wahub.sandbox.network.session import FAILURE_LOGGED_OUT, Phase, Session
+from wahub.sandbox.node import Node
+from wahub.sandbox.proto.payload_pb2 import ClientPayload
+
+
+def log_in(core: Core, session: Session, noise_key: bytes, payload: ClientPayload) -> None:
+    """A client that names an account and a device: accept it if its Noise key is the one that was linked."""
+    account = core.registry.by_number.get(str(payload.username))
+    device = account.devices.get(payload.device) if account is not None else None
+    if account is None or device is None or device.noise_key != noise_key:
+        known = noise_key in core.registry.revoked
+        detail = "login with an unlinked key" if known else "login with a key that was never linked"
+        number = account.number if account is not None else None
+        core.stats.violation("login", detail, number, payload.device)
+        session.fail(FAILURE_LOGGED_OUT)
+        return
+    previous = device.session
+    session.account, session.device = account, device
+    session.phase = Phase.PASSIVE
+    live = 1 if previous is None or previous.silent else 2
+    core.stats.max_connections_per_device = max(core.stats.max_connections_per_device, live)
+    if core.faults.armed:
+        action = core.faults.take(SOCKET_FAULTS, account.number, None, device.id, LOGIN)
+        if action is not None and (action.name == "neverReady" or session.apply(action)) and not session.muted:
+            return
+    if previous is not None:
+        if live == 2:
+            previous.violation("second_socket", "a second live socket for one device")
+        previous.replaced()
+    device.session = session
+    device.last_seen_at = time.time()
+    persist.save_device(core.store, account, device)
+    core.stats.logins += 1
+    core.stats.connections += 1
+    lid = account.jid(device.id, LID_SERVER)
+    session.send(Node("success", {"t": core.now(), "props": "27", "location": "frc", "lid": lid}))
+    if not payload.passive:
+        activate(session)
+
+
+def log_out(core: Core, session: Session) -> None:
+    """A session ended: the device is not connected any more, its presence and subscriptions are gone."""
+    account, device = session.account, session.device
+    if account is None or device is None or device.session is not session:
+        return
+    device.session = None
+    device.last_seen_at = time.time()
+    persist.save_device(core.store, account, device)
+    core.stats.connections -= 1
+    presence.gone(core, account, session)
+
+
+def passive_query(_core: Core, session: Session, query: Node) -> None:
+    """`passive`: the client wants its mail (`active`), or no more of it (`passive`)."""
+    session.result(query)
+    if query.child("active") is not None:
+        activate(session)
+    else:
+        session.phase = Phase.PASSIVE
+
+
+def activate(session: Session) -> None:
+    """Send what waited, then everything as it comes."""
+    if session.phase is not Phase.PASSIVE or session.device is None:
+        return
+    session.phase = Phase.ACTIVE
+    waiting = [stanza for _, stanza in session.device.mailbox.stanzas()]
+    if waiting:
+        session.send(_ib(Node("offline_preview", _preview(waiting))))
+        for stanza in waiting:
+            session.send(Node(stanza.tag, {**stanza.attrs, "offline": "0"}, stanza.content))
+    session.send(_ib(Node("offline", {"count": str(len(waiting))})))
+
+
+def _preview(waiting: list[Node]) -> dict[str, str]:
+    tags = [stanza.tag for stanza in waiting]
+    counts = {tag: str(tags.count(tag)) for tag in ("message", "receipt", "notification", "call")}
+    return {"count": str(len(waiting)), "appdata": "0", **counts}
+
+
+def _ib(child: Node) -> Node:
+    return Node("ib", {"from": SERVER}, [child])

@@ -1,0 +1,218 @@
+"""The network as phones and the control API see it: `NetworkPort` and `NetworkControl` over one `Core`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from wahub.sandbox.control.ports import LinkedDevice
+from wahub.sandbox.model import AccountSigner, Jid, KeyBundle, PairingRequest, PhonePort, RefusedError
+from wahub.sandbox.network import companions, dispatch, pairing, persist, prekeys, presence, routing
+from wahub.sandbox.network.accounts import Account, Device
+from wahub.sandbox.network.core import Core
+from wahub.sandbox.network.faults import SOCKET_FAULTS, parse_action
+from wahub.sandbox.network.routing import Origin
+from wahub.sandbox.network.session import Session
+from wahub.sandbox.network.store import Store
+from wahub.sandbox.network.trust import ServerKeys
+from wahub.sandbox.node import Node
+
+_MAX_RAW_ID = 2**31 - 1
+
+
+class Network:
+    """The server. Everything happens on the event loop that it is used on; no call blocks."""
+
+    def __init__(self, keys: ServerKeys, store: Store | None = None) -> None:
+        """Accounts of a state file come back at once; their phones attach themselves by `add_account`."""
+        self._core = Core(keys, store or Store(None))
+        persist.load(self._core)
+
+    @property
+    def trust_root(self) -> str:
+        """The public key that clients must trust, 64 hex digits."""
+        return self._core.keys.trust_root
+
+    @property
+    def store(self) -> Store:
+        """The state file; also the phones' journal."""
+        return self._core.store
+
+    @property
+    def media_host(self) -> str:
+        """Host and port of the media server, as told to clients."""
+        return self._core.media_host
+
+    @media_host.setter
+    def media_host(self, host: str) -> None:
+        self._core.media_host = host
+
+    def open_session(self) -> Session:
+        """A new socket."""
+        core = self._core
+        session = Session(
+            core,
+            lambda session, link, payload: dispatch.take_ready(core, session, link, payload),
+            lambda session, stanza: dispatch.take_stanza(core, session, stanza),
+            lambda session: dispatch.take_closed(core, session),
+        )
+        core.sessions.add(session)
+        return session
+
+    def close_sessions(self) -> None:
+        """End every socket."""
+        for session in list(self._core.sessions):
+            session.close()
+
+    # NetworkPort: what a phone may ask.
+
+    def submit(self, sender: Jid, stanza: Node) -> None:
+        """Hand in a stanza as a phone. Answers and acks come to `PhonePort.receive` in a later turn of the loop."""
+        account = self._account_of(sender)
+        origin = Origin(account, sender.device, None)
+        self._core.trace.record(account.number, sender.device, "in", stanza)
+        if stanza.tag == "message":
+            routing.take_message(self._core, origin, stanza)
+        elif stanza.tag == "receipt":
+            routing.take_receipt(self._core, origin, stanza)
+        elif stanza.tag == "presence":
+            presence.take_presence(self._core, account, sender.device, None, stanza)
+        elif stanza.tag == "chatstate":
+            presence.take_chatstate(self._core, account, stanza)
+
+    def device_jids(self, user: Jid) -> list[Jid]:
+        """All devices of a user in the same address space, the phone first; empty when unknown."""
+        account = self._core.account_of(user)
+        if account is None:
+            return []
+        return [Jid(user.user, user.server, device) for device in (0, *account.devices)]
+
+    def take_bundle(self, device: Jid) -> KeyBundle:
+        """Public keys of a device; uses up a one-time prekey."""
+        return prekeys.take_bundle(self._core, self._account_of(device), device.device)
+
+    def pair(self, phone: Jid, request: PairingRequest, account_signature: AccountSigner) -> int:
+        """Link the companion that shows `request.ref`; its device id."""
+        return pairing.pair(self._core, self._account_of(phone), request, account_signature)
+
+    # NetworkControl: what only an operator may do.
+
+    def add_account(self, phone: PhonePort, *, business: bool) -> None:
+        """Register a phone; one whose account came from the state file takes its place there."""
+        core = self._core
+        known = core.registry.by_number.get(phone.number)
+        if known is not None:
+            if known.phone is not None:
+                raise RefusedError(409, "the number has a phone already")
+            known.phone = phone
+            if known.phone_online:
+                core.open_phone_mailbox(known)
+            return
+        if core.registry.lid_taken(phone.lid):
+            raise RefusedError(409, "lid is taken by another phone")
+        account = Account(phone.number, phone.lid, phone.name, business, secrets.randbelow(_MAX_RAW_ID) + 1, phone)
+        core.registry.add(account)
+        persist.save_account(core.store, account)
+
+    def set_phone_online(self, number: str, online: bool) -> None:
+        """Switch a phone on or off; when it comes on it gets what waited."""
+        account = self._account(number)
+        if account.phone_online == online:
+            return
+        before = presence.available(account)
+        account.phone_online = online
+        persist.save_account(self._core.store, account)
+        presence.tell_if_changed(self._core, account, before)
+        if online:
+            self._core.open_phone_mailbox(account)
+
+    def phone_online(self, number: str) -> bool:
+        """Whether a phone is switched on."""
+        return self._account(number).phone_online
+
+    def linked_devices(self, number: str) -> Sequence[LinkedDevice]:
+        """Companions of an account, lowest id first."""
+        devices = self._account(number).devices
+        return [
+            LinkedDevice(
+                device.id,
+                device.platform,
+                device.session is not None,
+                datetime.fromtimestamp(device.paired_at, UTC),
+                None if device.last_seen_at is None else datetime.fromtimestamp(device.last_seen_at, UTC),
+            )
+            for _, device in sorted(devices.items())
+        ]
+
+    def remove_device(self, number: str, device_id: int) -> None:
+        """The person unlinks a companion."""
+        account = self._account(number)
+        self._device(account, device_id)
+        companions.remove(self._core, account, device_id)
+
+    def arm_fault(self, match: Mapping[str, Any], do: Mapping[str, Any], times: int | None) -> str:
+        """Arm a fault; its id. Without `times` it fires once, with 0 until it is disarmed."""
+        return self._core.faults.arm(match, do, times)
+
+    def disarm_fault(self, fault_id: str) -> None:
+        """Forget an armed fault."""
+        self._core.faults.disarm(fault_id)
+
+    def faults(self) -> Sequence[dict[str, Any]]:
+        """The armed faults, oldest first."""
+        return [fault.as_json() for fault in self._core.faults.armed]
+
+    def inject(self, number: str, device_id: int, fault: Mapping[str, Any]) -> None:
+        """Do a socket fault now; a stanza fault is armed for the device's next message."""
+        action = parse_action(fault)
+        session = self._device(self._account(number), device_id).session
+        if session is None:
+            raise RefusedError(409, f"device {device_id} is not connected")
+        if action.name not in SOCKET_FAULTS or action.name in ("duplicate", "corrupt"):
+            match = {"number": number, "deviceId": device_id, "stanza": "message"}
+            self._core.faults.arm(match, fault, 1)
+        elif action.name == "neverReady":
+            raise RefusedError(400, "neverReady works at login only; arm it by POST /control/faults")
+        else:
+            session.apply(action)
+
+    def stats(self) -> dict[str, Any]:
+        """Counters, unknown queries and violations."""
+        return self._core.stats.as_json()
+
+    def trace(self, number: str | None, after: int) -> Sequence[dict[str, Any]]:
+        """The last stanzas, without keys and plaintext."""
+        return self._core.trace.as_json(number, after)
+
+    def reset(self) -> None:
+        """Forget everything but the server's keys; live sockets are closed."""
+        core = self._core
+        for session in list(core.sessions):
+            session.abort()
+        core.registry.clear()
+        core.faults.clear()
+        core.trace.clear()
+        core.tickets.clear()
+        core.subscribers.clear()
+        core.stats = type(core.stats)()
+        persist.forget_everything(core.store)
+
+    def _account(self, number: str) -> Account:
+        account = self._core.registry.by_number.get(number)
+        if account is None:
+            raise RefusedError(404, "no such phone")
+        return account
+
+    def _account_of(self, jid: Jid) -> Account:
+        account = self._core.account_of(jid)
+        if account is None:
+            raise RefusedError(404, "no such account")
+        return account
+
+    def _device(self, account: Account, device_id: int) -> Device:
+        device = account.devices.get(device_id)
+        if device is None:
+            raise RefusedError(404, f"no device {device_id}")
+        return device

@@ -1,0 +1,103 @@
+"""Presence and chat states: who is there and who is typing. Nothing of it waits in a queue.
+
+A companion is available once it says so; an account is available while its phone or any companion is. Chat states
+reach phones that are on and companions that are available (as on the real service, which sends them to nobody else).
+Phones see the presence of everyone they have chatted with; companions must subscribe.
+source: Baileys src/Socket/chats.ts (sendPresenceUpdate, presenceSubscribe); whatsmeow presence.go
+"""
+
+from __future__ import annotations
+
+from wahub.sandbox.model import LID_SERVER, PN_SERVER, Jid
+from wahub.sandbox.network import persist
+from wahub.sandbox.network.accounts import Account
+from wahub.sandbox.network.core import Core
+from wahub.sandbox.network.session import Session
+from wahub.sandbox.node import Node
+
+
+def available(account: Account) -> bool:
+    """Whether anybody is at the account."""
+    if account.phone_online and account.phone_available:
+        return True
+    return any(device.session is not None and device.session.available for device in account.devices.values())
+
+
+def take_presence(core: Core, account: Account, device: int, session: Session | None, stanza: Node) -> None:
+    """`presence`: available, unavailable or subscribe. Without a type it only renames."""
+    kind = stanza.attrs.get("type", "")
+    if kind == "subscribe":
+        _subscribe(core, account, device, stanza.attrs.get("to", ""))
+        return
+    name = stanza.attrs.get("name")
+    if name and name != account.push_name:
+        account.push_name = name
+        persist.save_account(core.store, account)
+    if kind not in ("available", "unavailable"):
+        return
+    before = available(account)
+    if session is not None:
+        session.available = kind == "available"
+    else:
+        account.phone_available = kind == "available"
+    tell_if_changed(core, account, before)
+
+
+def gone(core: Core, account: Account, session: Session) -> None:
+    """A companion's socket ended."""
+    before = available(account) or session.available
+    session.available = False
+    for listeners in core.subscribers.values():
+        if session.device is not None:
+            listeners.discard((account.number, session.device.id))
+    tell_if_changed(core, account, before)
+
+
+def tell_if_changed(core: Core, account: Account, before: bool) -> None:
+    """Tell subscribers and the phones of peers when the account came or went."""
+    now = available(account)
+    if now == before:
+        return
+    for number, device in list(core.subscribers.get(account.number, ())):
+        listener = core.registry.by_number.get(number)
+        if listener is not None:
+            core.send_if_live(listener, device, _state(core, account, now))
+    for number in account.peers:
+        peer = core.registry.by_number.get(number)
+        if peer is not None and peer is not account:
+            core.send_if_live(peer, 0, _state(core, account, now))
+
+
+def take_chatstate(core: Core, account: Account, stanza: Node) -> None:
+    """`chatstate`: composing, recording (composing with media=audio) or paused, for one chat."""
+    try:
+        to = Jid.parse(stanza.attrs.get("to", ""))
+    except ValueError:
+        return
+    target = core.account_of(to)
+    if target is None or target is account:
+        return
+    server = LID_SERVER if to.server == LID_SERVER else PN_SERVER
+    passed = Node("chatstate", {"from": account.jid(0, server)}, stanza.content)
+    core.send_if_live(target, 0, passed)
+    for companion in target.devices.values():
+        if companion.session is not None and companion.session.available:
+            core.send_if_live(target, companion.id, passed)
+
+
+def _subscribe(core: Core, account: Account, device: int, address: str) -> None:
+    try:
+        target = core.account_of(Jid.parse(address))
+    except ValueError:
+        return
+    if target is None:
+        return
+    core.subscribers.setdefault(target.number, set()).add((account.number, device))
+    core.send_if_live(account, device, _state(core, target, available(target)))
+
+
+def _state(core: Core, account: Account, now_available: bool) -> Node:
+    attrs = {"from": account.jid(0), "type": "available" if now_available else "unavailable"}
+    if not now_available:
+        attrs["last"] = core.now()
+    return Node("presence", attrs)
