@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from wahub.adapters.engines.baileys import run_files, wire
 from wahub.adapters.engines.baileys.settings import BaileysSettings
@@ -54,6 +55,7 @@ class EngineProcess:
         self._pong: asyncio.Future[int] | None = None
         self._clock_offset = 0.0
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._reading = False
         self._frames_ended = asyncio.Event()
         self._exited = asyncio.Event()
         self.dead = asyncio.Event()
@@ -93,7 +95,8 @@ class EngineProcess:
         self._signal_kill()
         if self._transport is not None:
             await self._exited.wait()
-            await self._frames_ended.wait()
+            if self._reading:
+                await self._frames_ended.wait()
         if self._tasks:
             await self.dead.wait()
 
@@ -142,11 +145,10 @@ class EngineProcess:
             os.close(lock)
         self._transport = transport
         self.pid = transport.get_pid()
-        pipe = transport.get_pipe_transport(0)
-        assert isinstance(pipe, asyncio.WriteTransport)
-        self._input = pipe
-        run_files.write_pid(run_files.pid_path(settings.run_dir, self.number), self.pid)
+        self._input = cast("asyncio.WriteTransport", transport.get_pipe_transport(0))
+        self._reading = True
         await loop.connect_read_pipe(lambda: _FrameProtocol(self), os.fdopen(frames_in, "rb", 0))
+        run_files.write_pid(run_files.pid_path(settings.run_dir, self.number), self.pid)
 
     async def _greet(self) -> None:
         ready = await self._next_greeting()

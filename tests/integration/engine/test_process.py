@@ -1,0 +1,196 @@
+"""The side process's life: start, death, locks, terms. No WhatsApp is needed for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.integration.engine.conftest import StartEngine
+from tests.integration.engine.vault import MemoryVault
+from tests.integration.engine.waiting import Watcher, is_running, until
+
+from wahub.adapters.engines.baileys import run_files
+from wahub.adapters.engines.baileys.engine import BaileysEngine
+from wahub.adapters.engines.baileys.settings import BaileysSettings
+from wahub.domain.errors import EngineDownError
+from wahub.domain.ids import ChatId, InstanceId, MessageId
+from wahub.domain.instance import Disconnect
+from wahub.domain.message import Text
+from wahub.ports.engine import Closed, LinkSpec, SendNotStarted
+
+BLACK_HOLE = "ws://127.0.0.1:{port}/ws/chat"
+
+
+def spec(name: str = "shop", seconds: float = 60.0) -> LinkSpec:
+    return LinkSpec(InstanceId(name), 1, time.monotonic() + seconds)
+
+
+@pytest.fixture
+async def silent_server() -> str:
+    """A WhatsApp that accepts connections and never says anything."""
+    server = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(3600), "127.0.0.1", 0)
+    return BLACK_HOLE.format(port=server.sockets[0].getsockname()[1])
+
+
+async def test_starts_answers_and_ends(start_engine: StartEngine, engine_settings: BaileysSettings) -> None:
+    engine = await start_engine()
+    [pid] = engine.pids
+    pid_file = run_files.pid_path(engine_settings.run_dir, 1)
+    assert pid_file.read_text() == f"{pid}\n"
+    assert engine.healthy
+    await engine.stop()
+    assert not is_running(pid)
+    assert not pid_file.exists()
+    assert not engine.healthy
+    await engine.stop()
+
+
+async def test_nothing_listens_closes_as_timed_out_or_closed(start_engine: StartEngine) -> None:
+    engine = await start_engine()
+    link = await engine.open(spec(), MemoryVault())
+    closed = await Watcher(link).first(Closed)
+    assert closed.reason in (Disconnect.TIMED_OUT, Disconnect.CONNECTION_CLOSED)
+    result = await link.send(MessageId("3EB0" + "0" * 18), ChatId.parse("15550001111"), Text("hi"))
+    assert result == SendNotStarted("link_lost", link_lost=True)
+
+
+async def test_a_killed_process_is_noticed_and_started_again(start_engine: StartEngine, silent_server: str) -> None:
+    engine = await start_engine(wa_url=silent_server)
+    link = await engine.open(spec(), MemoryVault())
+    watcher = Watcher(link)
+    [pid] = engine.pids
+    killed = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    assert (await watcher.first(Closed)).reason is Disconnect.ENGINE_DIED
+    assert time.monotonic() - killed < 1.0
+    again = await engine.open(spec(), MemoryVault())
+    assert engine.pids not in ([], [pid])
+    await again.close()
+
+
+async def test_closing_is_reported_once_and_twice_is_fine(start_engine: StartEngine, silent_server: str) -> None:
+    engine = await start_engine(wa_url=silent_server)
+    link = await engine.open(spec(), MemoryVault())
+    watcher = Watcher(link)
+    await link.close()
+    await link.close()
+    assert (await watcher.first(Closed)).reason is Disconnect.CLOSED_BY_US
+    await asyncio.sleep(0)
+    assert len(watcher.all(Closed)) == 1
+
+
+async def test_a_link_whose_term_is_not_extended_is_closed(start_engine: StartEngine, silent_server: str) -> None:
+    engine = await start_engine(wa_url=silent_server)
+    opened = time.monotonic()
+    link = await engine.open(spec(seconds=0.4), MemoryVault())
+    extended = await engine.open(spec("other", seconds=0.4), MemoryVault())
+    extended.extend(time.monotonic() + 30)
+    assert (await Watcher(link).first(Closed)).reason is Disconnect.TERM_EXPIRED
+    assert time.monotonic() - opened < 1.5
+    assert not extended.closed
+
+
+@pytest.mark.parametrize("uv", [False, True], ids=["asyncio", "uvloop"])
+def test_the_process_ends_when_the_gateway_is_killed(engine_settings: BaileysSettings, uv: bool) -> None:
+    """The gateway is a process of its own here, killed while the engine waits for a network that never answers."""
+    run_dir = engine_settings.run_dir
+    gateway = subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.engine.host", "uvloop" if uv else "asyncio"],
+        env={**os.environ, "ENGINE_NODE": str(engine_settings.node), "ENGINE_DIRECTORY": str(engine_settings.directory),
+             "ENGINE_RUN": str(run_dir), "PYTHONPATH": os.pathsep.join(["src", "."])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    try:
+        assert gateway.stdout is not None
+        pid = int(gateway.stdout.readline())
+        assert is_running(pid)
+    finally:
+        gateway.kill()
+        gateway.wait()
+    killed = time.monotonic()
+    while is_running(pid):
+        assert time.monotonic() - killed < 1.0
+        time.sleep(0.01)
+
+
+async def test_a_new_gateway_waits_for_the_old_process(
+    start_engine: StartEngine, engine_settings: BaileysSettings
+) -> None:
+    old = await start_engine()
+    [pid] = old.pids
+    new = BaileysEngine(engine_settings)
+    starting = asyncio.create_task(new.start())
+    done, _ = await asyncio.wait([starting], timeout=0.5)
+    assert not done
+    os.kill(pid, signal.SIGSTOP)
+    done, _ = await asyncio.wait([starting], timeout=0.3)
+    assert not done
+    os.kill(pid, signal.SIGCONT)
+    await old.stop()
+    await starting
+    assert not is_running(pid)
+    assert new.pids
+    await new.stop()
+
+
+async def test_a_process_that_does_not_end_is_named(
+    engine_settings: BaileysSettings, start_engine: StartEngine
+) -> None:
+    await start_engine()
+    with pytest.raises(EngineDownError, match=r"engine-1\.pid"):
+        await start_engine(lock_timeout=0.2)
+
+
+async def test_other_protocol_versions_are_refused(
+    start_engine: StartEngine, engine_settings: BaileysSettings, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(engine_settings.directory, other)
+    (other / "node_modules").symlink_to(engine_settings.directory.parent / "node_modules")
+    wire = other / "wire.mjs"
+    wire.write_text(wire.read_text().replace("PROTOCOL_VERSION = 1", "PROTOCOL_VERSION = 99"))
+    with pytest.raises(EngineDownError, match=r"version 99.*engines install"):
+        await start_engine(directory=other)
+
+
+async def test_what_does_not_start_says_why(start_engine: StartEngine, tmp_path: Path) -> None:
+    with pytest.raises(EngineDownError, match=r"Cannot find module|ERR_MODULE_NOT_FOUND|ended at once"):
+        await start_engine(directory=tmp_path)
+
+
+async def test_a_process_that_answers_nothing_is_killed(start_engine: StartEngine) -> None:
+    engine = await start_engine(silence_timeout=0.5)
+    [pid] = engine.pids
+    os.kill(pid, signal.SIGSTOP)
+    await until(lambda: not is_running(pid))
+    await until(lambda: engine.pids not in ([], [pid]) and engine.healthy)
+
+
+async def test_instances_are_shared_by_processes(start_engine: StartEngine, silent_server: str) -> None:
+    engine = await start_engine(wa_url=silent_server, instances_per_engine=2)
+    links = await asyncio.gather(*(engine.open(spec(f"shop-{n}"), MemoryVault()) for n in range(5)))
+    assert len(engine.pids) == 3
+    os.kill(engine.pids[1], signal.SIGKILL)
+    await until(lambda: sum(link.closed for link in links) == 2)
+
+
+async def test_frames_of_another_epoch_are_ignored(start_engine: StartEngine, silent_server: str) -> None:
+    engine = await start_engine(wa_url=silent_server)
+    link = await engine.open(spec(), MemoryVault())
+    stale = type(link)(
+        link.number, LinkSpec(link.spec.instance, 0, 0.0), MemoryVault(), link._send_frame, lambda _: 0.0
+    )
+    closing = asyncio.create_task(stale.close())
+    done, _ = await asyncio.wait([closing], timeout=0.3)
+    assert not done
+    assert not link.closed
+    closing.cancel()
+    await link.close()

@@ -1,0 +1,48 @@
+"""A key vault in memory, with a record of what was written when, and switches to make it slow, fenced or broken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from wahub.domain.errors import StaleLeaseError
+from wahub.domain.ids import ChatId, MessageId
+from wahub.domain.message import Content
+from wahub.domain.session import KeyChanges, KeyName
+
+
+class MemoryVault:
+    def __init__(self) -> None:
+        self.values: dict[KeyName, bytes] = {}
+        self.sent: dict[MessageId, tuple[ChatId, Content]] = {}
+        self.reads: list[list[KeyName]] = []
+        self.commits: list[KeyChanges] = []
+        self.fenced = False
+        self.broken = False
+        self.gate = asyncio.Event()
+        """Writes wait for it."""
+        self.gate.set()
+        self.waiting = asyncio.Event()
+        """Set while a write waits."""
+
+    async def read(self, names: Sequence[KeyName]) -> Mapping[KeyName, bytes]:
+        self.reads.append(list(names))
+        return {name: self.values[name] for name in names if name in self.values}
+
+    async def write(self, changes: KeyChanges) -> None:
+        if not self.gate.is_set():
+            self.waiting.set()
+            await self.gate.wait()
+        if self.fenced:
+            raise StaleLeaseError
+        if self.broken:
+            raise OSError("disk full")
+        for name, value in changes.values.items():
+            if value is None:
+                self.values.pop(name, None)
+            else:
+                self.values[name] = value
+        self.commits.append(changes)
+
+    async def sent_message(self, message_id: MessageId) -> tuple[ChatId, Content] | None:
+        return self.sent.get(message_id)
