@@ -1,0 +1,102 @@
+"""Puts the edge together: which handler answers where, and what the OpenAPI description says about it.
+
+Handlers take the bare request and return prepared bytes: FastAPI contributes routing and the description, its
+validation and response models stay out of the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wahub.api import describe, problems
+from wahub.api.auth import Guard
+from wahub.api.deps import ApiDeps
+from wahub.api.edge import Edge
+from wahub.api.health import Health
+from wahub.api.hub import Hub
+from wahub.api.outbox import OutboxRoutes
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class _Segment(Convertor[str]):
+    """One step of a path, which may be empty, so that an empty id is told as such (contract A.0, *Ids*)."""
+
+    regex = "[^/]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("segment", _Segment())
+
+
+def build_api(deps: ApiDeps) -> FastAPI:
+    """The application. It holds no state of its own."""
+    settings = deps.settings
+    app = FastAPI(
+        title="wahub",
+        version=settings.version,
+        docs_url="/docs",
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+    )
+    problems.register(app)
+    # The prefix most clients use comes first, and of its routes the busiest.
+    for prefix in ("/instances", "/api/v1/instances"):
+        _add_hub(app, prefix, deps)
+    _add_health(app, deps)
+    guard = Guard(settings.api_key, open_to_network=settings.open_to_network)
+    app.add_middleware(Edge, guard=guard, now=deps.clock.now, production=settings.production)
+    return app
+
+
+def _add_hub(app: FastAPI, prefix: str, deps: ApiDeps) -> None:
+    hub, outbox = Hub(deps, official=prefix != "/instances"), OutboxRoutes(deps)
+    one = prefix + "/{instance:segment}"
+
+    def add(method: str, path: str, handler: Handler, described: dict[str, Any]) -> None:
+        app.add_api_route(path, _endpoint(handler), methods=[method], **described)
+
+    add("POST", f"{one}/client/action/send-message", outbox.send, describe.SEND)
+    add("GET", f"{one}/client/status", hub.status, describe.STATUS)
+    add("GET", f"{one}/client/qr", hub.qr, describe.QR)
+    add("GET", f"{one}/client/me", hub.me, describe.ME)
+    add("GET", f"{one}/queue", outbox.queue, describe.QUEUE)
+    add("GET", f"{one}/request/{{queue_id:segment}}", outbox.item, describe.ITEM)
+    add("GET", f"{one}/qr", hub.qr, describe.QR | describe.HIDDEN)
+    add("GET", prefix, hub.list_all, describe.LIST)
+    add("POST", prefix, hub.create, describe.CREATE)
+    add("GET", f"{prefix}/", hub.list_all, describe.LIST | describe.HIDDEN)
+    add("POST", f"{prefix}/", hub.create, describe.CREATE | describe.HIDDEN)
+    add("GET", one, hub.get, describe.GET)
+    add("PUT", one, hub.change, describe.CHANGE)
+    add("DELETE", one, hub.delete, describe.DELETE)
+
+
+def _add_health(app: FastAPI, deps: ApiDeps) -> None:
+    health = Health(deps)
+    for path, handler in (("/health", health.health), ("/healthz", health.alive), ("/readyz", health.ready)):
+        app.add_api_route(path, _endpoint(handler), methods=["GET"], **describe.HEALTH)
+        app.add_api_route(path, _endpoint(handler), methods=["HEAD"], include_in_schema=False)
+
+
+def _endpoint(handler: Handler) -> Handler:
+    """The handler with a signature that FastAPI can read: it must see `Request` itself, not the name of it."""
+
+    async def endpoint(request: Request) -> Response:
+        return await handler(request)
+
+    endpoint.__name__ = getattr(handler, "__name__", "endpoint")
+    endpoint.__doc__ = handler.__doc__
+    return endpoint

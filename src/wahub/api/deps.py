@@ -1,0 +1,50 @@
+"""What the edge needs from the rest of the gateway, bundled once by the composition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from wahub.ports.clock import Clock
+from wahub.ports.store import Database
+from wahub.ports.wakeup import Wakeup
+from wahub.services.outbox import QueueLimits
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """The settings of the edge. Times are seconds, sizes bytes."""
+
+    version: str
+    api_key: str | None = field(default=None, repr=False)
+    open_to_network: bool = False
+    """Without a key: whoever reaches us may call (ALLOW_NO_AUTH on another address than loopback)."""
+    production: bool = False
+    """Hide the text of unhandled errors."""
+    block_private: bool = False
+    """Refuse webhook targets on loopback and private addresses."""
+    limits: QueueLimits = field(default_factory=QueueLimits)
+    ready_watchdog_ms: int = 600_000
+    delete_wait: float = 12.0
+    """How long DELETE waits until everything is gone, before it says so in `warnings`."""
+    max_body: int = 1_048_576
+    store_patience: float = 5.0
+    """How long a health check waits for the store."""
+
+
+def _nothing(_point: str) -> None:
+    """The fault hook outside of tests."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiDeps:
+    """Ports and settings of the edge."""
+
+    database: Database
+    clock: Clock
+    wakeup: Wakeup
+    settings: ApiSettings
+    engine_healthy: Callable[[], bool]
+    """Whether every engine process that should run is running."""
+    fault: Callable[[str], None] = _nothing
+    """Called at `after_accept`; kills the process in tests that ask for it (contract 0.11)."""

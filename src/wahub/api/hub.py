@@ -1,0 +1,175 @@
+"""The hub's routes about instances (contract A.1), at `/instances…` and at `/api/v1/instances…` (0.2)."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from functools import lru_cache
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wahub.api import schemas
+from wahub.api.body import Fields, read_fields
+from wahub.api.deps import ApiDeps
+from wahub.domain.errors import CallerError, InstanceExistsError
+from wahub.domain.ids import InstanceId, instance_id
+from wahub.domain.instance import Config, Instance, State
+from wahub.ports.store import Tx
+from wahub.ports.wakeup import INSTANCES, deleted_topic, link_topic
+from wahub.services import instance, qr
+
+_DELETE_POLL = 0.5
+"""Seconds between two looks while a DELETE waits, should the hint be lost."""
+
+
+class QrNotAvailableError(CallerError):
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("QR code not available yet. Please wait a few seconds.")
+
+
+class NotConnectedError(CallerError):
+    def __init__(self, state: State) -> None:
+        super().__init__(f"Instance is not connected. Current state: {state}")
+
+
+class BeingDeletedError(CallerError):
+    def __init__(self, wanted: InstanceId) -> None:
+        super().__init__(f"Instance {wanted} already exists and is being deleted: try again in a few seconds")
+
+
+def path_id(request: Request) -> InstanceId:
+    """The instance that a path names, in either spelling."""
+    return instance_id(request.path_params["instance"])
+
+
+_picture = lru_cache(maxsize=64)(qr.png_base64)
+"""Clients ask for the same code every few seconds, and drawing it takes milliseconds of the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hub:
+    """Handlers. `official` is the `/api/v1` prefix, where an official WAAPI client expects a few differences."""
+
+    deps: ApiDeps
+    official: bool
+
+    async def list_all(self, _request: Request) -> Response:
+        """`GET /instances`."""
+        found = await self.deps.database.read(lambda tx: tx.instances.list())
+        items = [schemas.list_item(known) for known in found if not known.deleting]
+        return schemas.success({"instances": items}) if self.official else schemas.reply(items)
+
+    async def create(self, request: Request) -> Response:
+        """`POST /instances`: answers at once; linking goes on in the background."""
+        fields = await self._fields(request)
+        bare = self.official and fields.empty
+        name = f"instance-{secrets.token_hex(4)}" if bare else schemas.read_name(fields)
+        wanted, now = instance_id(name), self.deps.clock.now()
+
+        def config() -> Config:
+            if bare:
+                return Config(name)
+            return schemas.read_config(fields, name, block_private=self.deps.settings.block_private)
+
+        def find_or_create(tx: Tx) -> tuple[Instance, bool]:
+            known = tx.instances.get(wanted)
+            # An instance that exists is reported before anything else of the body is looked at.
+            return (known, False) if known is not None else (instance.create(tx, config(), now), True)
+
+        try:
+            found, created = await self.deps.database.write(find_or_create)
+        except InstanceExistsError:
+            # Someone else created it at the same moment. The documents want this told.
+            self.deps.wakeup.notify(INSTANCES)
+            raise
+        if found.deleting:
+            raise BeingDeletedError(wanted)
+        if created:
+            self.deps.wakeup.notify(INSTANCES)
+            return schemas.success({"instance": schemas.brief(found)})
+        return self._existing(found)
+
+    def _existing(self, found: Instance) -> Response:
+        state = found.observed.state
+        if state is State.READY:
+            return schemas.success({"instance": schemas.brief(found), "message": "Instance already connected"})
+        if state is State.DISCONNECTED:
+            self.deps.wakeup.notify(link_topic(found.id))
+            self.deps.wakeup.notify(INSTANCES)
+            shown = schemas.brief(found, status="initializing")
+            return schemas.success({"instance": shown, "message": "Reconnection initiated"})
+        return schemas.success(
+            {"instance": schemas.brief(found), "message": f"Instance exists with status: {state}"},
+        )
+
+    async def get(self, request: Request) -> Response:
+        """`GET /instances/{id}`."""
+        return schemas.success({"instance": schemas.list_item(await self._get(path_id(request)))})
+
+    async def change(self, request: Request) -> Response:
+        """`PUT /instances/{id}`: only what is supplied changes; the id never does."""
+        wanted = path_id(request)
+        fields = await self._fields(request)
+        try:
+            change = schemas.read_change(fields, block_private=self.deps.settings.block_private)
+        except CallerError:
+            await self._get(wanted)  # an unknown instance is the more helpful thing to say
+            raise
+        changed = await self.deps.database.write(lambda tx: instance.update(tx, wanted, change))
+        self.deps.wakeup.notify(INSTANCES)
+        shown = schemas.brief(changed)
+        data = {"data": {**shown, "instance": shown}} if self.official else {}
+        return schemas.success({"instance": shown, **data})
+
+    async def delete(self, request: Request) -> Response:
+        """`DELETE /instances/{id}`: marks it, then waits until its worker has removed everything."""
+        wanted = path_id(request)
+        existed = await self.deps.database.write(lambda tx: instance.ask_delete(tx, wanted))
+        if not existed:
+            message = f"Instance {wanted} does not exist: nothing to delete"
+            return schemas.success({"message": message, "deleted": False, "purged": False, "purgedPaths": []})
+        self.deps.wakeup.notify(INSTANCES)
+        purged = await self._gone(wanted)
+        message = f"Instance {wanted} deleted successfully"
+        warnings = {} if purged else {"warnings": ["its data is still being removed; this goes on in the background"]}
+        return schemas.success({"message": message, "deleted": True, "purged": purged, "purgedPaths": [], **warnings})
+
+    async def _gone(self, wanted: InstanceId) -> bool:
+        deadline = self.deps.clock.monotonic() + self.deps.settings.delete_wait
+        while await self.deps.database.read(lambda tx: tx.instances.get(wanted)) is not None:
+            left = deadline - self.deps.clock.monotonic()
+            if left <= 0:
+                return False
+            await self.deps.wakeup.wait(deleted_topic(wanted), min(left, _DELETE_POLL))
+        return True
+
+    async def qr(self, request: Request) -> Response:
+        """`GET /instances/{id}/client/qr`: the code to scan, while it is valid."""
+        seen = (await self._get(path_id(request))).observed
+        if seen.qr is None or (seen.qr_expires_at is not None and seen.qr_expires_at <= self.deps.clock.now()):
+            raise QrNotAvailableError
+        shown = {"qrCode": {"data": {"qr_code": _picture(seen.qr)}}}
+        return schemas.success(shown, headers={"Cache-Control": "no-store"})
+
+    async def status(self, request: Request) -> Response:
+        """`GET /instances/{id}/client/status`."""
+        wanted = path_id(request)
+        found, depth = await self.deps.database.read(lambda tx: (instance.get(tx, wanted), tx.outbox.depth(wanted)))
+        shown = schemas.client_status(found, depth, self.deps.settings.ready_watchdog_ms)
+        return schemas.success({"clientStatus": shown})
+
+    async def me(self, request: Request) -> Response:
+        """`GET /instances/{id}/client/me`."""
+        found = await self._get(path_id(request))
+        if found.observed.state is not State.READY:
+            raise NotConnectedError(found.observed.state)
+        return schemas.success({"me": schemas.me(found)})
+
+    async def _get(self, wanted: InstanceId) -> Instance:
+        return await self.deps.database.read(lambda tx: instance.get(tx, wanted))
+
+    async def _fields(self, request: Request) -> Fields:
+        return await read_fields(request, self.deps.settings.max_body)
