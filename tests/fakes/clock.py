@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections.abc import Coroutine
+from typing import Any
 
 
 class FakeClock:
@@ -23,15 +25,23 @@ class FakeClock:
     def monotonic(self) -> float:
         return self._monotonic
 
-    async def sleep(self, seconds: float) -> None:
-        """Return when the clock was advanced that far; zero or less gives way once."""
-        if seconds <= 0:
+    def sleep(self, seconds: float) -> Coroutine[Any, Any, None]:
+        """Return when the clock was advanced that far; zero or less gives way once.
+
+        Counted from the call, not from the first `await`: what a test advances in between is not lost.
+        """
+        wake: asyncio.Future[None] | None = None
+        if seconds > 0:
+            wake = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), wake))
+            self._news.set()
+        return self._wait(wake)
+
+    async def _wait(self, wake: asyncio.Future[None] | None) -> None:
+        if wake is None:
             await asyncio.sleep(0)
-            return
-        wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._monotonic + seconds, next(self._order), wake))
-        self._news.set()
-        await wake
+        else:
+            await wake
 
     def advance(self, seconds: float) -> None:
         """Let time pass and wake whoever slept that long. They run when the test next awaits."""

@@ -20,6 +20,8 @@ class Got:
     headers: Mapping[str, str]
     body: bytes
     path: str
+    peer: object = None
+    """The other end of the connection; the same for requests over one connection."""
 
     @property
     def event_id(self) -> str:
@@ -47,7 +49,12 @@ class Receiver:
         self._news = asyncio.Event()
 
     async def handle(self, request: web.Request) -> web.Response:
-        got = Got(dict(request.headers), await request.read(), request.raw_path)
+        got = Got(
+            dict(request.headers),
+            await request.read(),
+            request.raw_path,
+            request.transport and request.transport.get_extra_info("peername"),
+        )
         self.got.append(got)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)

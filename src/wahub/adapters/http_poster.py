@@ -55,13 +55,20 @@ class _NameError(OSError):
 class HttpPoster:
     """One pool of connections for all endpoints. Make it inside the running event loop."""
 
-    def __init__(self, timeout: float, *, block_private: bool = False, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        timeout: float,
+        *,
+        block_private: bool = False,
+        tls: ssl.SSLContext | None = None,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
         self._timeout = timeout
         self._block_private = block_private
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 ssl=tls if tls is not None else True,
-                resolver=_Resolver(block_private),
+                resolver=resolver or _Resolver(block_private),
                 use_dns_cache=False,
                 # How many run at the same time is the dispatcher's affair.
                 limit=0,

@@ -1,0 +1,92 @@
+"""A dispatcher over a real SQLite store and real HTTP, on a clock that tests move."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fakes.clock import FakeClock
+
+from wahub.adapters.http_poster import HttpPoster
+from wahub.adapters.local_wakeup import LocalWakeup
+from wahub.adapters.sql.database import open_database
+from wahub.domain.ids import InstanceId
+from wahub.domain.instance import Config, Instance, Observed
+from wahub.domain.webhook import Delivery, WebhookSettings
+from wahub.ports.poster import Poster
+from wahub.ports.store import Database
+from wahub.ports.wakeup import WEBHOOKS
+from wahub.runtime.dispatcher import Dispatcher
+from wahub.services import webhook
+
+
+@dataclass
+class Bench:
+    """What a test needs to let events happen and to see what became of them."""
+
+    database: Database
+    clock: FakeClock
+    wakeup: LocalWakeup
+    poster: Poster
+    dispatcher: Dispatcher | None = None
+    running: asyncio.Task[None] | None = None
+    settings: WebhookSettings = field(default_factory=lambda: WebhookSettings(timeout=5.0))
+    ids: Any = field(default_factory=lambda: map("event-{}".format, itertools.count(1)))
+
+    async def instance(self, name: str, url: str | None, *events: str) -> Instance:
+        made = Instance(InstanceId(name), Config(name, url, events), Observed(), self.clock.now())
+        await self.database.write(lambda tx: tx.instances.add(made))
+        return made
+
+    async def emit(self, instance: Instance, event: str = "message", *, hint: bool = True, **options: Any) -> str:
+        """Queue an event; returns its id."""
+        event_id = next(self.ids)
+        data = options.pop("data", {"n": event_id})
+        now = self.clock.now()
+        await self.database.write(
+            lambda tx: webhook.emit(tx, instance, event, data, now=now, event_id=event_id, **options)
+        )
+        if hint:
+            self.wakeup.notify(WEBHOOKS)
+        return event_id
+
+    async def pending(self) -> list[Delivery]:
+        """The heads of all lanes, whenever they are due."""
+        return list(await self.database.read(lambda tx: tx.webhooks.due(1e12, 10_000)))
+
+    def start(self, database: Database | None = None, poster: Poster | None = None) -> Dispatcher:
+        self.dispatcher = Dispatcher(
+            database or self.database,
+            poster or self.poster,
+            self.clock,
+            self.wakeup,
+            self.settings,
+            unit=lambda: 0.5,
+        )
+        self.running = asyncio.create_task(self.dispatcher.run())
+        return self.dispatcher
+
+    async def stop(self, deadline: float = 5.0) -> None:
+        if self.dispatcher is not None and self.running is not None:
+            await self.dispatcher.stop(deadline)
+            await self.running
+            self.dispatcher = self.running = None
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    clock = FakeClock()
+    database = open_database(f"sqlite:///{tmp_path}/wahub.db", clock)
+    poster = HttpPoster(5.0)
+    made = Bench(database, clock, LocalWakeup(clock), poster)
+    try:
+        yield made
+    finally:
+        await made.stop(deadline=1.0)
+        await poster.close()
+        await database.close()
