@@ -13,7 +13,6 @@ import segno
 from tests.integration.sandbox.baileys_client import BaileysClient
 from tests.integration.sandbox.conftest import Box
 
-
 ANNA, BEN = "201000000001", "201000000002"
 BEN_JID = f"{BEN}@s.whatsapp.net"
 
