@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SERVER = "@s.whatsapp.net"
 """The server's own address: a JID with an empty user."""
 
+_CORRUPTED_FROM_END = 12
 _DELIVERY_FAULTS = SOCKET_FAULTS | (STANZA_FAULTS & {"dropStanza"})
 
 
@@ -160,12 +161,13 @@ def later(call: Callable[[], None]) -> None:
 
 
 def _corrupted(stanza: Node) -> Node:
-    """A copy whose ciphertexts have one flipped bit in the last byte (the MAC of a Signal message)."""
+    """A copy whose ciphertexts have one flipped bit, in the MAC or just before (a pkmsg ends with up to 7 more)."""
     children = []
     for child in stanza.children:
-        if child.tag == "enc" and child.data:
-            data = child.data
-            children.append(Node("enc", child.attrs, data[:-1] + bytes((data[-1] ^ 1,))))
+        if child.tag == "enc" and len(child.data) > _CORRUPTED_FROM_END:
+            data = bytearray(child.data)
+            data[-_CORRUPTED_FROM_END] ^= 1
+            children.append(Node("enc", child.attrs, bytes(data)))
         else:
             children.append(child)
     return Node(stanza.tag, stanza.attrs, children)
