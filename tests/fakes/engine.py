@@ -37,6 +37,10 @@ class FakeLink:
         self._closed = asyncio.Event()
         self.sending = asyncio.Event()
 
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
     def report(self, *events: LinkEvent) -> None:
         """Queue events for the consumer."""
         for event in events:

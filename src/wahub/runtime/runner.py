@@ -51,6 +51,8 @@ from wahub.services import inbox, instance, outbox
 
 log = structlog.get_logger("wahub.runner")
 
+_STALE_PAUSE = 1.0
+
 _MARKS = {
     "delivered": DeliveryMark.DELIVERED,
     "inactive": DeliveryMark.DELIVERED,
@@ -133,7 +135,9 @@ class Runner:
                     await self._take_over()
                 reason = await self._one_link()
             except StaleLeaseError:
+                # Someone took over. Asking again at once would only take it back from them.
                 self.lease = None
+                await self._deps.clock.sleep(_STALE_PAUSE)
                 continue
             except InstanceNotFoundError:
                 return

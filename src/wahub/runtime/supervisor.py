@@ -77,6 +77,8 @@ class Supervisor:
             self._spawn(runner.stop())
 
     def _start(self, wanted: Instance) -> Runner | None:
+        if (running := self._runners.get(wanted.id)) is not None:
+            return running
         if wanted.observed.state in _LEFT_ALONE:
             return None
         runner = Runner(self._deps, self._leaser, wanted.id)
@@ -117,12 +119,9 @@ class Supervisor:
 
     async def _restore_one(self, known: Instance, slots: asyncio.Semaphore) -> None:
         async with slots:
-            self._waiting.discard(known.id)
-            runner = self._runners.get(known.id)
             current = await self._deps.database.read(lambda tx: tx.instances.get(known.id))
-            if current is None or current.deleting:
-                return
-            runner = runner or self._start(current)
+            runner = None if current is None or current.deleting else self._start(current)
+            self._waiting.discard(known.id)
             if runner is None:
                 return
             try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine, FakeLink
+
 from wahub.adapters.local_wakeup import LocalWakeup
 from wahub.adapters.sql.database import open_database
 from wahub.domain.ids import ChatId, InstanceId, QueueId, WorkerId
@@ -57,9 +58,7 @@ class World:
         self.engine = FakeEngine()
         self.wakeup = LocalWakeup(self.clock)
         self.settings = replace(self.settings, worker=WorkerId(f"worker-{next(self._numbers)}"))
-        deps = RuntimeDeps(
-            self.database, self.engine, self.clock, self.wakeup, self.settings, self.new_id, lambda: 0.5
-        )
+        deps = RuntimeDeps(self.database, self.engine, self.clock, self.wakeup, self.settings, self.new_id, lambda: 0.5)
         self.supervisor = Supervisor(deps, lambda connected, total: self.restored.append((connected, total)))
         self._task = asyncio.create_task(self.supervisor.run())
         return self
@@ -106,9 +105,7 @@ class World:
         request = SendRequest(
             wanted, ChatId.parse(chat), Text(text), QueueId(f"{number:032x}"), number.to_bytes(16, "big")
         )
-        accepted = await self.database.write(
-            lambda tx: outbox.enqueue(tx, request, self.clock.now(), QueueLimits())
-        )
+        accepted = await self.database.write(lambda tx: outbox.enqueue(tx, request, self.clock.now(), QueueLimits()))
         self.wakeup.notify(outbox_topic(wanted))
         return accepted.entry
 

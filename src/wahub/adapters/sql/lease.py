@@ -67,6 +67,10 @@ _FENCE = (
 )
 
 
+END_ALL_TERMS: Final = sa.update(leases).where(leases.c.worker.is_not(None)).values(worker=None)
+"""For a store whose lock proves that no other worker lives: nobody has to wait for the terms of the dead."""
+
+
 class SqlLeases:
     """ports.store.Leases."""
 

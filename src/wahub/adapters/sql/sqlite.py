@@ -29,6 +29,7 @@ from sqlalchemy.pool import NullPool
 from wahub.adapters.sql import migrate, url
 from wahub.adapters.sql.codec import Codec
 from wahub.adapters.sql.failure import StoreFailedError, values_hidden, without_values
+from wahub.adapters.sql.lease import END_ALL_TERMS
 from wahub.adapters.sql.lock import StoreLock
 from wahub.adapters.sql.transaction import SqlTx
 from wahub.ports.clock import Clock
@@ -117,6 +118,7 @@ class SqliteDatabase:
                 _make_private(self._file)
                 self._engine = make_engine(parsed, synchronous)
                 migrate.upgrade(self._engine)
+                _end_terms_of_the_dead(self._engine)
                 for number in range(1 + _READERS):
                     opened = _Connection(self._engine, clock, codec or Codec(), writable=number == 0)
                     self._connections.append(opened)
@@ -163,6 +165,14 @@ class SqliteDatabase:
         for connection in self._connections:
             connection.close()
         self._lock.release()
+
+
+def _end_terms_of_the_dead(engine: sa.Engine) -> None:
+    """Whoever held leases in this file is dead, for we hold its lock; after a kill nobody should wait for their end."""
+    with engine.connect() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.execute(END_ALL_TERMS)
+        connection.exec_driver_sql("COMMIT")
 
 
 def make_engine(parsed: sa.URL, synchronous: Synchronous = "NORMAL") -> sa.Engine:

@@ -1,0 +1,280 @@
+"""The only file that names adapters: it puts the gateway together from the settings and runs it.
+
+`serve` reads aloud: prepare, start, serve, stop. Its stdout carries JSON lines only (contract 0.11); everything else
+goes to stderr. One routine stops it, whatever the reason (contract F.6), and stopping takes less than 30 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import secrets
+import socket
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import structlog
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+
+from wahub import __version__, faults, telemetry
+from wahub.adapters.engines.baileys.engine import BaileysEngine
+from wahub.adapters.engines.baileys.install import InstalledEngine, ensure_installed
+from wahub.adapters.engines.baileys.settings import BaileysSettings
+from wahub.adapters.http_poster import HttpPoster
+from wahub.adapters.local_wakeup import LocalWakeup
+from wahub.adapters.sql.database import open_database
+from wahub.adapters.sql.failure import StoreFailedError
+from wahub.adapters.system_clock import SystemClock
+from wahub.api.app import build_api
+from wahub.api.deps import ApiDeps, ApiSettings
+from wahub.config import Settings
+from wahub.domain.idempotency import KeyPolicy
+from wahub.domain.ids import WorkerId
+from wahub.domain.outbox import SendPolicy
+from wahub.domain.pacing import Pace
+from wahub.domain.retry import Backoff, ReconnectLadder
+from wahub.domain.webhook import WebhookSettings
+from wahub.ports.store import Database
+from wahub.process import StopSignals, announce, listen, pid_file, prepare_data_directory, url_of, write_atomically
+from wahub.runtime.deps import RuntimeDeps, RuntimeSettings
+from wahub.runtime.dispatcher import Dispatcher
+from wahub.runtime.supervisor import Supervisor
+from wahub.services.outbox import QueueLimits
+
+log = structlog.get_logger("wahub")
+
+STOP_WITHIN = 28.0
+"""Seconds a clean stop may take in all; the contract says 30 (F.6)."""
+
+
+def serve(settings: Settings) -> int:
+    """Run the gateway until a signal; returns the exit code.
+
+    Raises StoreBusyError and EngineMissingError before anything is printed; the command line turns them into exit
+    codes.
+    """
+    telemetry.configure(settings.log_level)
+    for warning in settings.warnings:
+        log.warning(warning)
+    installed = ensure_installed(settings.cache_dir, log.info, node=settings.node)
+    try:
+        prepare_data_directory(settings.data_dir)
+        listener = listen(settings.host, settings.port)
+        clock = SystemClock()
+        database = open_database(settings.database_url, clock)
+    except (OSError, ValueError, StoreFailedError) as error:
+        log.error("the gateway cannot start", reason=str(error))
+        return 1
+    gateway = Gateway(settings, installed, listener, database, clock)
+    with (
+        pid_file(settings.data_dir / "run" / "gateway.pid"),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop,
+    ):
+        return loop.run(gateway.run())
+
+
+class Gateway:
+    """One gateway process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        installed: InstalledEngine,
+        listener: socket.socket,
+        database: Database,
+        clock: SystemClock,
+    ) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._database = database
+        self._clock = clock
+        self._wakeup = LocalWakeup(clock)
+        self._fault = faults.killer(settings.fault)
+        self._engine = BaileysEngine(_baileys_settings(settings, installed))
+        webhooks = _webhook_settings(settings)
+        self._poster = HttpPoster(webhooks.timeout, block_private=webhooks.block_private)
+        self._dispatcher = Dispatcher(database, self._poster, clock, self._wakeup, webhooks)
+        self._supervisor = Supervisor(self._runtime_deps(), self._restored)
+        self._server = _Server(self._api())
+        self._stop = StopSignals()
+
+    async def run(self) -> int:
+        """Serve until a signal (0) or until a part of it ends that must not end (1)."""
+        self._stop.install()
+        http = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http")
+        await self._server.listening.wait()
+        line = announce("listening", url=url_of(self._listener), pid=os.getpid(), version=__version__)
+        if self._settings.ready_file is not None:
+            write_atomically(self._settings.ready_file, line + "\n")
+        loops = [http, *(asyncio.create_task(work, name=name) for name, work in self._loops())]
+        code = await self._until_stopped(loops)
+        await self._shut_down(loops)
+        announce("stopped")
+        return code
+
+    def _loops(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+        yield "dispatcher", self._dispatcher.run()
+        yield "supervisor", self._supervise()
+
+    async def _supervise(self) -> None:
+        await self._engine.start()
+        await self._supervisor.run()
+
+    async def _until_stopped(self, loops: list[asyncio.Task[None]]) -> int:
+        asked = asyncio.create_task(self._stop.asked.wait())
+        done, _ = await asyncio.wait([asked, *loops], return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        ended = [task for task in done if task is not asked]
+        for task in ended:
+            error = None if task.cancelled() else task.exception()
+            log.error("a part of the gateway ended", part=task.get_name(), exc_info=error)
+        return 1 if ended else 0
+
+    async def _shut_down(self, loops: list[asyncio.Task[None]]) -> None:
+        """Stop accepting, finish the items on the wire, close the links, flush, close the store."""
+        log.info("stopping")
+        self._server.should_exit = True
+        http, dispatcher, supervisor = loops
+        try:
+            async with asyncio.timeout(STOP_WITHIN):
+                await asyncio.gather(http, return_exceptions=True)
+                supervisor.cancel()
+                await asyncio.gather(supervisor, return_exceptions=True)
+                await self._supervisor.stop()
+                await self._engine.stop()
+                await self._dispatcher.stop()
+                await asyncio.gather(dispatcher, return_exceptions=True)
+                await self._poster.close()
+                await self._database.close()
+        except TimeoutError:
+            # Everything that matters is on disk already; the engine ends with our end of its pipe.
+            log.warning("the stop took too long and was cut short")
+
+    def _restored(self, connected: int, total: int) -> None:
+        log.info("Boot sequence complete: %d/%d accounts connected", connected, total)
+        announce("restored", connected=connected, total=total)
+
+    def _runtime_deps(self) -> RuntimeDeps:
+        return RuntimeDeps(
+            database=self._database,
+            engine=self._engine,
+            clock=self._clock,
+            wakeup=self._wakeup,
+            settings=_runtime_settings(self._settings),
+            new_id=lambda: secrets.token_hex(16),
+            random=random.random,
+            fault=self._fault,
+        )
+
+    def _api(self) -> FastAPI:
+        return build_api(
+            ApiDeps(
+                database=self._database,
+                clock=self._clock,
+                wakeup=self._wakeup,
+                settings=_api_settings(self._settings),
+                engine_healthy=lambda: self._engine.healthy,
+                fault=self._fault,
+            )
+        )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn inside our loop: it leaves signals to us and says when it listens."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=5,
+            )
+        )
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+# --- settings of the parts: milliseconds become seconds here ----------------------------------------------------------
+
+
+def _secret(value: Any) -> str | None:
+    return None if value is None else str(value.get_secret_value())
+
+
+def _runtime_settings(settings: Settings) -> RuntimeSettings:
+    low, high = settings.restore_jitter_ms
+    return RuntimeSettings(
+        worker=WorkerId(f"worker-{secrets.token_hex(8)}"),
+        lease_ttl=settings.lease_ms / 1000,
+        lease_renew_every=settings.lease_renew_every_ms / 1000,
+        restore_concurrency=settings.restore_concurrency,
+        restore_jitter=(low / 1000, high / 1000),
+        send_policy=SendPolicy(
+            retry=Backoff(settings.retry_base_ms / 1000, settings.retry_max_ms / 1000),
+            evidence_wait=settings.unknown_evidence_ms / 1000,
+        ),
+        pace=Pace(settings.sends_per_minute, settings.sends_per_hour, settings.send_spacing_ms / 1000),
+        ladder=ReconnectLadder(
+            settings.reconnect_base_ms / 1000, settings.reconnect_max_ms / 1000, settings.max_reconnect_attempts
+        ),
+    )
+
+
+def _webhook_settings(settings: Settings) -> WebhookSettings:
+    return WebhookSettings(
+        secret=_secret(settings.webhook_secret),
+        protection_bypass=_secret(settings.webhook_protection_bypass),
+        auth_token=_secret(settings.webhook_auth_token),
+        timeout=settings.webhook_timeout_ms / 1000,
+        retry_base=settings.webhook_retry_base_ms / 1000,
+        retry_max=settings.webhook_retry_max_ms / 1000,
+        concurrency=settings.webhook_concurrency,
+        block_private=settings.webhook_block_private,
+    )
+
+
+def _api_settings(settings: Settings) -> ApiSettings:
+    return ApiSettings(
+        api_key=_secret(settings.api_key),
+        production=settings.production,
+        limits=QueueLimits(
+            max_queue=settings.max_queue_size,
+            keys=KeyPolicy(derived=float(settings.idempotency_derived_ttl_sec)),
+        ),
+    )
+
+
+def _baileys_settings(settings: Settings, installed: InstalledEngine) -> BaileysSettings:
+    return BaileysSettings(
+        node=installed.node,
+        directory=installed.directory,
+        run_dir=settings.data_dir / "run",
+        spool_dir=settings.data_dir / "spool",
+        wa_url=settings.wa_url,
+        trust_root=settings.wa_trust_root,
+        ca_file=settings.wa_ca_file,
+        instances_per_engine=settings.instances_per_engine,
+        ack_timeout=settings.send_ack_timeout_ms / 1000,
+        qr_first_ms=settings.qr_first_ms,
+        qr_next_ms=settings.qr_next_ms,
+        encryption_key=key.encode() if (key := _secret(settings.encryption_key)) else None,
+        # As durable as the store: its commits survive the death of any process, not each loss of power.
+        spool_flush=False,
+        fault=settings.fault,
+    )
