@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from tests.integration.engine.network import Account, Box
 
 from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.adapters.engines.baileys.install import InstalledEngine, ensure_installed
 from wahub.adapters.engines.baileys.settings import BaileysSettings
 from wahub.config import load_settings
+from wahub.sandbox.serve import SandboxOptions, running
 
 StartEngine = Callable[..., Awaitable[BaileysEngine]]
 
@@ -48,3 +51,37 @@ async def start_engine(engine_settings: BaileysSettings) -> AsyncIterator[StartE
     yield start
     for engine in engines:
         await engine.stop()
+
+
+@pytest.fixture
+async def box() -> AsyncIterator[Box]:
+    async with (
+        running(SandboxOptions(port=0)) as addresses,
+        httpx.AsyncClient(base_url=addresses.control_url, timeout=30) as http,
+    ):
+        yield Box(addresses, http)
+
+
+@pytest.fixture
+def box_settings(engine_settings: BaileysSettings, box: Box) -> BaileysSettings:
+    """Settings that point the engine at the sandbox."""
+    return replace(
+        engine_settings,
+        wa_url=box.addresses.ws_url,
+        trust_root=box.addresses.trust_root,
+        ca_file=Path(box.addresses.ca_file),
+        ack_timeout=5.0,
+    )
+
+
+@pytest.fixture
+async def engine(start_engine: StartEngine, box_settings: BaileysSettings) -> BaileysEngine:
+    return await start_engine(box_settings)
+
+
+@pytest.fixture
+async def account(box: Box, engine: BaileysEngine) -> Account:
+    """A linked account, logged in."""
+    account = Account(box, "15550001111")
+    await account.pair(engine)
+    return account

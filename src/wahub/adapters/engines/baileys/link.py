@@ -125,7 +125,9 @@ class BaileysLink:
             case wire.Sent():
                 self._on_sent(frame)
             case wire.ClosedNow(cause=cause, code=code, detail=detail):
-                self.end(port.Closed(disconnect_reason(cause, code), code, detail), port.SendUncertain("link_closed"))
+                # The side process settles what it took before it reports the end, so what is left it never saw.
+                closed = port.Closed(disconnect_reason(cause, code), code, detail)
+                self.end(closed, port.SendNotStarted("link_lost", link_lost=True))
             case _:
                 self._events.put_nowait(_to_event(frame))
 

@@ -33,6 +33,7 @@ _MAX_QUEUED_BYTES = 16 * 1024 * 1024
 _PING_SECONDS = 5.0
 _END_SECONDS = 2.0
 _LAST_LINES = 5
+_LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "debug": logging.DEBUG}
 _SECRETIVE = re.compile(r"[A-Za-z0-9+/=_-]{24,}|\d{5,}")
 
 
@@ -242,7 +243,7 @@ class EngineProcess:
                 if self._pong is not None and not self._pong.done():
                     self._pong.set_result(turn)
             case wire.Log(level=level, text=text):
-                log.log(logging.ERROR if level == "error" else logging.WARNING, "Engine %d: %s", self.number, text)
+                log.log(_LEVELS.get(level, logging.WARNING), "Engine %d: %s", self.number, text)
             case wire.Ready() | wire.HelloOk():
                 if self._greeting is not None and not self._greeting.done():
                     self._greeting.set_result(frame)

@@ -95,7 +95,7 @@ export class Link {
 
 	connect() {
 		const logger = quietLogger(
-			text => this.host.log('warning', text),
+			text => this.host.log('debug', `Baileys: ${text}`),
 			() => (this.gate.next = { onWritten: () => {}, fault: 'after_receipt' })
 		);
 		this.logger = logger;

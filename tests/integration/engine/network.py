@@ -1,0 +1,105 @@
+"""A sandbox in the test's own event loop, and linked accounts on it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from tests.integration.engine.vault import MemoryVault
+from tests.integration.engine.waiting import Watcher
+
+from wahub.adapters.engines.baileys.engine import BaileysEngine
+from wahub.domain.ids import ChatId, InstanceId, MessageId, message_id
+from wahub.domain.instance import Disconnect
+from wahub.domain.message import Text
+from wahub.ports.engine import Closed, LinkSpec, Opened, Paired, QrShown, SendResult
+from wahub.sandbox.serve import Addresses
+
+_entropy = itertools.count(1)
+
+
+def new_message_id() -> MessageId:
+    return message_id("15550001111", next(_entropy).to_bytes(16, "big"))
+
+
+@dataclass
+class Box:
+    """The sandbox, through its public control API."""
+
+    addresses: Addresses
+    http: httpx.AsyncClient
+
+    async def post(self, path: str, **body: Any) -> dict[str, Any]:
+        answer = await self.http.post(f"/control/{path}", json=body)
+        assert answer.status_code < 300, answer.text
+        return answer.json() if answer.content else {}
+
+    async def get(self, path: str) -> dict[str, Any]:
+        answer = await self.http.get(f"/control/{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def phone(self, number: str) -> None:
+        await self.post("phones", number=number, name=f"Person {number[-2:]}")
+
+    async def received(self, number: str, count: int) -> list[dict[str, Any]]:
+        """The phone's messages, once there are at least `count`."""
+        after, found = 0, []
+        deadline = time.monotonic() + 15
+        while len(found) < count:
+            assert time.monotonic() < deadline, f"{len(found)} of {count} messages arrived"
+            page = (await self.get(f"phones/{number}/messages?after={after}&wait=1000"))["messages"]
+            found += page
+            after = page[-1]["seq"] if page else after
+        return found
+
+    async def fault(self, match: dict[str, Any], times: int = 1, **do: dict[str, Any]) -> str:
+        return str((await self.post("faults", match=match, do=do, times=times))["id"])
+
+    async def trace(self, number: str, tag: str) -> list[dict[str, Any]]:
+        entries = await self.get(f"trace?number={number}&after=0")
+        items = entries["trace"] if "trace" in entries else entries["entries"]
+        return [entry for entry in items if entry["stanza"]["tag"] == tag]
+
+
+@dataclass
+class Account:
+    """An account with a phone, and what its gateway knows of it."""
+
+    box: Box
+    number: str
+    vault: MemoryVault = field(default_factory=MemoryVault)
+    epoch: int = 0
+    watcher: Watcher | None = None
+
+    @property
+    def link(self) -> Any:
+        assert self.watcher is not None
+        return self.watcher.link
+
+    async def connect(self, engine: BaileysEngine, term: float = 60.0) -> Watcher:
+        self.epoch += 1
+        spec = LinkSpec(InstanceId(f"account-{self.number}"), self.epoch, time.monotonic() + term)
+        self.watcher = Watcher(await engine.open(spec, self.vault))
+        return self.watcher
+
+    async def pair(self, engine: BaileysEngine) -> Watcher:
+        """Scan the code, see the restart, come back logged in."""
+        await self.box.phone(self.number)
+        watcher = await self.connect(engine)
+        code = await watcher.first(QrShown)
+        await self.box.post(f"phones/{self.number}/scan", qr=code.text)
+        assert (await watcher.first(Paired)).me.phone == self.number
+        assert (await watcher.first(Closed)).reason is Disconnect.RESTART_REQUIRED
+        return await self.login(engine)
+
+    async def login(self, engine: BaileysEngine, term: float = 60.0) -> Watcher:
+        watcher = await self.connect(engine, term)
+        await watcher.first(Opened)
+        return watcher
+
+    async def send(self, to: str, text: str, identity: MessageId | None = None) -> SendResult:
+        return await self.link.send(identity or new_message_id(), ChatId.parse(to), Text(text))
