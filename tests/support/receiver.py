@@ -1,0 +1,109 @@
+"""A real webhook receiver on this machine: keeps what arrives, checks signatures, and lets tests wait for events."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One webhook request."""
+
+    body: bytes
+    headers: dict[str, str]
+    """Names in lower case."""
+    event: str
+    instance: str
+    data: dict[str, Any]
+    genuine: bool
+    """Whether `x-wa-hub-signature` is the HMAC of the exact bytes."""
+
+    @property
+    def event_id(self) -> str:
+        return self.headers["x-wa-hub-event-id"]
+
+
+class WebhookReceiver:
+    """Listens on a free loopback port until `close`; answers 200."""
+
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+        self._seen: list[Received] = []
+        self._changed = threading.Condition()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/webhooks/waapi"
+
+    def take(self, body: bytes, headers: dict[str, str]) -> None:
+        """Keep one request."""
+        expected = hmac.new(self.secret.encode(), body, hashlib.sha256).hexdigest()
+        genuine = hmac.compare_digest(expected, headers.get("x-wa-hub-signature", ""))
+        sent = json.loads(body)
+        received = Received(body, headers, sent["event"], sent["instanceId"], sent["data"], genuine)
+        with self._changed:
+            self._seen.append(received)
+            self._changed.notify_all()
+
+    def all(self, event: str | None = None, instance: str | None = None) -> list[Received]:
+        """What arrived so far, in order of arrival."""
+        with self._changed:
+            return [
+                seen
+                for seen in self._seen
+                if (event is None or seen.event == event) and (instance is None or seen.instance == instance)
+            ]
+
+    def wait(self, event: str, instance: str, timeout: float = 15.0, after: int = 0) -> Received:
+        """The event number `after` (from 0) of this name and instance, as soon as it is there."""
+        found = self.wait_enough(event, instance, lambda seen: len(seen) > after, timeout)
+        return found[after]
+
+    def wait_enough(
+        self, event: str, instance: str, enough: Callable[[list[Received]], bool], timeout: float = 15.0
+    ) -> list[Received]:
+        """Wait until `enough` accepts all events of this name and instance; returns them."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                found = [seen for seen in self._seen if seen.event == event and seen.instance == instance]
+                if enough(found):
+                    return found
+                left = deadline - time.monotonic()
+                others = [seen.event for seen in self._seen if seen.instance == instance]
+                assert left > 0, f"after {timeout:.0f} s: not enough webhooks {event!r} of {instance}: {others[-20:]}"
+                self._changed.wait(left)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _handler_for(receiver: WebhookReceiver) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            receiver.take(body, {name.lower(): value for name, value in self.headers.items()})
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
+            """Tests print what they need."""
+
+    return Handler
