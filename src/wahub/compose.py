@@ -31,7 +31,7 @@ from wahub.adapters.sql.failure import StoreFailedError
 from wahub.adapters.system_clock import SystemClock
 from wahub.api.app import build_api
 from wahub.api.deps import ApiDeps, ApiSettings
-from wahub.config import Settings
+from wahub.config import Settings, is_loopback
 from wahub.domain.idempotency import KeyPolicy
 from wahub.domain.ids import WorkerId
 from wahub.domain.outbox import SendPolicy
@@ -69,16 +69,19 @@ def serve(settings: Settings) -> int:
     except (OSError, ValueError, StoreFailedError) as error:
         log.error("the gateway cannot start", reason=str(error))
         return 1
-    gateway = Gateway(settings, installed, listener, database, clock)
+
+    async def run() -> int:
+        return await Gateway(settings, installed, listener, database, clock).run()
+
     with (
         pid_file(settings.data_dir / "run" / "gateway.pid"),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop,
     ):
-        return loop.run(gateway.run())
+        return loop.run(run())
 
 
 class Gateway:
-    """One gateway process."""
+    """One gateway process. Made inside its event loop."""
 
     def __init__(
         self,
@@ -252,7 +255,11 @@ def _webhook_settings(settings: Settings) -> WebhookSettings:
 def _api_settings(settings: Settings) -> ApiSettings:
     return ApiSettings(
         api_key=_secret(settings.api_key),
+        open_to_network=settings.allow_no_auth and not is_loopback(settings.host),
         production=settings.production,
+        block_private=settings.webhook_block_private,
+        ready_watchdog_ms=settings.ready_watchdog_ms,
+        version=__version__,
         limits=QueueLimits(
             max_queue=settings.max_queue_size,
             keys=KeyPolicy(derived=float(settings.idempotency_derived_ttl_sec)),
