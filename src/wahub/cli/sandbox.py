@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from wahub.cli.exits import Exit
+
 DEFAULT_PORT = 4480
 
 
@@ -29,7 +31,11 @@ def sandbox(
     ] = False,
 ) -> None:
     """Run a local WhatsApp with virtual phones, for tests and for trying wahub without a phone."""
-    from wahub.sandbox.serve import SandboxOptions
+    import asyncio
+
+    import uvloop
+
+    from wahub.sandbox.serve import SandboxError, SandboxOptions, SandboxSettingError
     from wahub.sandbox.serve import serve as run_sandbox
 
     options = SandboxOptions(
@@ -42,4 +48,10 @@ def sandbox(
         env_file=env_file,
         i_know=i_know,
     )
-    raise typer.Exit(run_sandbox(options))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+            loop.run(run_sandbox(options))
+    except SandboxError as error:
+        typer.echo(f"wahub: {error}", err=True)
+        code = Exit.BAD_SETTING if isinstance(error, SandboxSettingError) else Exit.FAILED
+        raise typer.Exit(int(code)) from error
