@@ -1,0 +1,14 @@
+"""Benchmarks of wahub against plain Baileys on the same sandbox; `python -m bench --help`.
+
+    machine.py       what the figures were measured on; CPU time and memory of processes from /proc
+    processes.py     the sandbox, the gateway and the yardstick as child processes
+    http_client.py   a light HTTP client, because its CPU time is taken from the same cores
+    stage.py         sandbox, gateway and yardstick together: phones, linked accounts, the trace
+    throughput.py    messages per second, ten accounts at the same time
+    latency.py       from the request to the server's ack, one message at a time
+    memory.py        memory of linked accounts that do nothing
+    report.py        statistics, the verdicts and the tables
+    plain_baileys.mjs  the yardstick
+
+Everything is driven by public interfaces: the commands, the HTTP API and the sandbox's control API.
+"""

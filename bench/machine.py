@@ -1,0 +1,61 @@
+"""What the figures were measured on, and what /proc says of a process. Linux only."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and all its threads so far, in user and kernel mode. Steps of 10 ms."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """MB (2^20 bytes): `rss` is what is mapped, `pss` shares common pages out among the processes that map them."""
+
+    rss: float
+    pss: float
+
+
+def memory(pid: int) -> Memory:
+    """Memory of a process."""
+    sizes = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, _, rest = line.partition(":")
+        sizes[name] = int(rest.split()[0]) / 1024
+    return Memory(rss=sizes["Rss"], pss=sizes["Pss"])
+
+
+def busy_share(seconds_idle: float, seconds: float) -> float:
+    """Share of all cores that was busy, from the growth of the idle time."""
+    return 1 - seconds_idle / (seconds * (os.cpu_count() or 1))
+
+
+def idle_seconds() -> float:
+    """Idle time of all cores since the start of the machine."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()
+    return (int(fields[4]) + int(fields[5])) / _TICK
+
+
+def describe(node: Path) -> dict[str, str]:
+    """The machine and the versions that matter."""
+    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    total = int(Path("/proc/meminfo").read_text().split()[1]) / 2**20
+    version = subprocess.run([str(node), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    return {
+        "cpu": f"{os.cpu_count()} x {names[0].partition(':')[2].strip() if names else platform.machine()}",
+        "memory": f"{total:.0f} GB",
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "node": version,
+        "sqlite": sqlite3.sqlite_version,
+    }

@@ -1,0 +1,154 @@
+// The yardstick: Baileys without a gateway, as a careful script would use it. One Node process, one socket per account,
+// keys in memory, and on each socket the server's ack is awaited before the next message is sent.
+//
+// Lines of JSON come in on standard input and go out on standard output:
+//   {do:"configure", url, trustRoot}
+//   {do:"link", name}                         → {event:"qr", name, text} …, {event:"open", name}
+//   {do:"burst", names, to, messages}         → {event:"done", began, ended}       epoch milliseconds
+//   {do:"one", name, to, text}                → {event:"acked", began, ended}
+//   {do:"collect"}                            → {event:"collected"}                after a garbage collection, if exposed
+// It ends with its input. Usage: node plain_baileys.mjs, beside a node_modules that has baileys.
+
+// libsignal prints sessions to the console; standard output is ours.
+for (const method of ['log', 'info', 'warn', 'error', 'debug', 'trace']) {
+	console[method] = () => {};
+}
+
+const { createInterface } = await import('node:readline');
+const { DEFAULT_CONNECTION_CONFIG, generateMessageIDV2, initAuthCreds, makeWASocket, WA_CERT_DETAILS } = await import('baileys');
+
+const RESTART_REQUIRED = 515;
+const ACK_TIMEOUT_MS = 20_000;
+
+const say = line => process.stdout.write(`${JSON.stringify(line)}\n`);
+const now = () => performance.timeOrigin + performance.now();
+const silent = { level: 'silent', trace() {}, debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
+
+/** Keys in plain maps: the least that a store can cost. */
+function keysInMemory() {
+	const kinds = new Map();
+	const kind = type => kinds.get(type) ?? kinds.set(type, new Map()).get(type);
+	return {
+		get: async (type, ids) => {
+			const found = {};
+			for (const id of ids) {
+				const value = kind(type).get(id);
+				if (value) {
+					found[id] = value;
+				}
+			}
+			return found;
+		},
+		set: async changes => {
+			for (const [type, values] of Object.entries(changes)) {
+				for (const [id, value] of Object.entries(values)) {
+					value ? kind(type).set(id, value) : kind(type).delete(id);
+				}
+			}
+		}
+	};
+}
+
+class Account {
+	/** @param {string} name @param {string} url */
+	constructor(name, url) {
+		this.name = name;
+		this.url = url;
+		this.auth = { creds: initAuthCreds(), keys: keysInMemory() };
+		this.waiting = new Map();
+		this.connect();
+	}
+
+	connect() {
+		// The options of wahub's engine as far as a plain script would set them.
+		this.sock = makeWASocket({
+			version: DEFAULT_CONNECTION_CONFIG.version,
+			waWebSocketUrl: this.url,
+			auth: this.auth,
+			logger: silent,
+			markOnlineOnConnect: false,
+			emitOwnEvents: false,
+			syncFullHistory: false,
+			shouldSyncHistoryMessage: () => false,
+			generateHighQualityLinkPreview: false,
+			getMessage: async () => undefined
+		});
+		this.sock.ws.on('CB:ack,class:message', ({ attrs }) => this.waiting.get(attrs.id)?.(attrs.error));
+		this.sock.ev.on('creds.update', update => Object.assign(this.auth.creds, update));
+		this.sock.ev.on('connection.update', update => this.onConnection(update));
+	}
+
+	onConnection({ qr, connection, lastDisconnect }) {
+		if (qr) {
+			say({ event: 'qr', name: this.name, text: qr });
+		}
+		if (connection === 'open') {
+			say({ event: 'open', name: this.name });
+		}
+		if (connection === 'close') {
+			const code = lastDisconnect?.error?.output?.statusCode;
+			if (code === RESTART_REQUIRED) {
+				this.connect();
+			} else {
+				say({ event: 'failed', text: `${this.name} was disconnected with code ${code}` });
+			}
+		}
+	}
+
+	/** Send a text and wait for the server's ack. */
+	async send(to, text) {
+		const messageId = generateMessageIDV2(this.sock.user?.id);
+		const acked = new Promise((resolve, reject) => {
+			const timer = setTimeout(() => reject(new Error('no ack')), ACK_TIMEOUT_MS);
+			this.waiting.set(messageId, error => {
+				clearTimeout(timer);
+				error ? reject(new Error(`refused with ${error}`)) : resolve();
+			});
+		});
+		try {
+			await Promise.all([this.sock.sendMessage(`${to}@s.whatsapp.net`, { text }, { messageId }), acked]);
+		} finally {
+			this.waiting.delete(messageId);
+		}
+	}
+}
+
+const accounts = new Map();
+let target = null;
+
+const commands = {
+	configure({ url, trustRoot }) {
+		target = url;
+		WA_CERT_DETAILS.PUBLIC_KEY = Buffer.from(trustRoot, 'hex');
+	},
+	link({ name }) {
+		accounts.set(name, new Account(name, target));
+	},
+	async burst({ names, to, messages }) {
+		const began = now();
+		await Promise.all(
+			names.map(async (name, account) => {
+				for (let number = 0; number < messages; number++) {
+					await accounts.get(name).send(to[(account + number) % to.length], `Message ${number} of ${name}, ${began}`);
+				}
+			})
+		);
+		say({ event: 'done', began, ended: now() });
+	},
+	async one({ name, to, text }) {
+		const began = now();
+		await accounts.get(name).send(to, text);
+		say({ event: 'acked', began, ended: now() });
+	},
+	collect() {
+		globalThis.gc?.();
+		say({ event: 'collected' });
+	}
+};
+
+createInterface({ input: process.stdin })
+	.on('line', line => {
+		const command = JSON.parse(line);
+		Promise.resolve(commands[command.do](command)).catch(error => say({ event: 'failed', text: error.message }));
+	})
+	.on('close', () => process.exit(0));

@@ -1,0 +1,145 @@
+"""Messages per second: so many accounts at the same time, through wahub and with plain Baileys, in turns.
+
+Both sides write to the same people on the same sandbox, and on both the phones decrypt everything. For wahub the time
+runs from the first HTTP request to the last ack of the server, so accepting counts; for plain Baileys from the first
+send to the last ack. Every account waits for the ack of one message before it sends the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+from bench.http_client import Connection
+from bench.machine import cpu_seconds
+from bench.report import Figure, Result, Verdict
+from bench.stage import Stage, instance, plain_account
+
+PEOPLE = 10
+CONNECTIONS = 4
+GOAL = 0.70
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One burst. `accepted_per_second` is 0 where nothing is accepted; CPU is milliseconds per message and process."""
+
+    per_second: float
+    accepted_per_second: float
+    cpu_ms: dict[str, float]
+
+
+async def run(stage: Stage, accounts: int, messages: int, rounds: int) -> Result:
+    """Measure `rounds` bursts of `messages` per account on each side, alternating."""
+    people = await stage.make_people(PEOPLE)
+    await stage.link_wahub(accounts)
+    await stage.link_plain(accounts)
+    await stage.get_acquainted(people, accounts)
+    # The first burst of each side compiles JavaScript and grows heaps; it counts for nothing.
+    await plain_burst(stage, people, accounts, messages // 2)
+    await wahub_burst(stage, people, accounts, messages // 2)
+    plain, wahub = [], []
+    for _ in range(rounds):
+        plain.append(await plain_burst(stage, people, accounts, messages))
+        wahub.append(await wahub_burst(stage, people, accounts, messages))
+    await stage.check_clean()
+    return _result(plain, wahub, accounts, messages)
+
+
+async def plain_burst(stage: Stage, people: list[str], accounts: int, messages: int) -> Round:
+    """One burst of the yardstick."""
+    await stage.until_delivered()
+    names = [plain_account(index) for index in range(accounts)]
+    meter = _Meter({"plain Baileys": stage.plain.pid, "sandbox": stage.sandbox.pid, "benchmark": os.getpid()})
+    stage.plain.tell(do="burst", names=names, to=people, messages=messages)
+    done = await stage.plain.hear("done")
+    total = accounts * messages
+    return Round(total / ((done["ended"] - done["began"]) / 1000), 0, meter.per_message(total))
+
+
+async def wahub_burst(stage: Stage, people: list[str], accounts: int, messages: int) -> Round:
+    """One burst through the gateway."""
+    await stage.until_settled(accounts)
+    await stage.until_delivered()
+    total = accounts * messages
+    already = (await stage.stats())["messages"]["accepted"]
+    pids = {"gateway": stage.gateway.pid, "engine": stage.engine_pid}
+    meter = _Meter(pids | {"sandbox": stage.sandbox.pid, "benchmark": os.getpid()})
+    began = time.time()
+    requests = _requests(people, accounts, messages, began)
+    connections = [Connection(stage.gateway.facts["url"]) for _ in range(CONNECTIONS)]
+    await asyncio.gather(*(_post_all(stage, connection, requests) for connection in connections))
+    accepted = time.time()
+    await stage.until_accepted(already + total, every=0.1)
+    cpu = meter.per_message(total)
+    ended = max(at for _, at in await stage.acks())
+    for connection in connections:
+        await connection.close()
+    return Round(total / (ended - began), total / (accepted - began), cpu)
+
+
+def _requests(people: list[str], accounts: int, messages: int, stamp: float) -> list[tuple[int, str, str]]:
+    """What to send, last first: every account gets its first message before any gets its second."""
+    return [
+        (account, people[(account + number) % len(people)], f"Message {number} of {instance(account)}, {stamp}")
+        for number in reversed(range(messages))
+        for account in reversed(range(accounts))
+    ]
+
+
+async def _post_all(stage: Stage, connection: Connection, requests: list[tuple[int, str, str]]) -> None:
+    while requests:
+        account, to, text = requests.pop()
+        await stage.send(connection, account, to, text)
+
+
+class _Meter:
+    """CPU time of processes from now on."""
+
+    def __init__(self, pids: dict[str, int]) -> None:
+        self._pids = pids
+        self._before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+
+    def per_message(self, messages: int) -> dict[str, float]:
+        return {name: (cpu_seconds(pid) - self._before[name]) * 1000 / messages for name, pid in self._pids.items()}
+
+
+def _result(plain: list[Round], wahub: list[Round], accounts: int, messages: int) -> Result:
+    ratio = Figure(tuple(ours.per_second / theirs.per_second for ours, theirs in zip(wahub, plain, strict=True)))
+    rows = [["", "plain Baileys", "wahub"]]
+    speed = {side: Figure(tuple(r.per_second for r in rounds)) for side, rounds in _sides(plain, wahub)}
+    accepts = Figure(tuple(one.accepted_per_second for one in wahub))
+    rows.append(["messages/s, request to ack", speed["plain"].show(), speed["wahub"].show()])
+    rows.append(["HTTP accepts/s meanwhile", "", accepts.show()])
+    cpu = {side: _cpu(rounds) for side, rounds in _sides(plain, wahub)}
+    for name in ("plain Baileys", "gateway", "engine", "sandbox", "benchmark"):
+        cells = [cpu[side][name].show(2) if name in cpu[side] else "" for side in ("plain", "wahub")]
+        rows.append([f"CPU ms per message: {name}", *cells])
+    totals = [sum(figure.median for figure in cpu[side].values()) for side in ("plain", "wahub")]
+    rows.append(["CPU ms per message: sum", *(f"{total:.2f}" for total in totals)])
+    verdict = Verdict(
+        f"at least {GOAL:.0%} of the messages/s of plain Baileys", f"{100 * ratio.median:.0f} %", ratio.median >= GOAL
+    )
+    shape = f"{accounts} accounts, {messages} messages each per round, {len(plain)} rounds: median (lowest to highest)."
+    figures = {
+        "ratio": ratio.as_json(),
+        "perSecond": {side: figure.as_json() for side, figure in speed.items()},
+        "acceptsPerSecond": accepts.as_json(),
+        "cpuMs": {side: {name: figure.as_json() for name, figure in found.items()} for side, found in cpu.items()},
+    }
+    return Result("Throughput", rows, (verdict,), figures, ("", shape))
+
+
+def _sides(plain: list[Round], wahub: list[Round]) -> tuple[tuple[str, list[Round]], tuple[str, list[Round]]]:
+    return ("plain", plain), ("wahub", wahub)
+
+
+def _cpu(rounds: list[Round]) -> dict[str, Figure]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for one in rounds:
+        for name, value in one.cpu_ms.items():
+            found[name].append(value)
+    return {name: Figure(tuple(values)) for name, values in found.items()}
