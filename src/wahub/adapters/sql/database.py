@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import sys
+from typing import Final, Literal
 
 from wahub.adapters.sql import migrate as migrations
 from wahub.adapters.sql import postgres, sqlite, url
@@ -11,6 +12,13 @@ from wahub.adapters.sql.failure import values_hidden
 from wahub.adapters.sql.lock import StoreLock
 from wahub.ports.clock import Clock
 from wahub.ports.store import Database
+
+_SWITCH_INTERVAL_S: Final = 0.0005
+"""How long a busy thread may keep the interpreter from another one that wants it (Python's default: 5 ms).
+
+A store thread gives the interpreter away in every statement. Measured beside a loop that is never idle, an accepted send
+took 150 ms with the default and 1 to 4 ms with this.
+"""
 
 
 def open_database(
@@ -27,6 +35,7 @@ def open_database(
     a newer schema).
     """
     parsed = url.parse(database_url)
+    sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
     if parsed.get_backend_name() == "sqlite":
         return sqlite.SqliteDatabase(parsed, clock, synchronous=synchronous, codec=codec)
     return postgres.PostgresDatabase(parsed, clock, codec=codec)

@@ -1,0 +1,132 @@
+"""What only PostgreSQL has: transactions that really run side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import psycopg
+import pytest
+from tests.contract.makers import SHOP, START, HandClock, add_entries, add_instance, make_entry, sending
+
+from wahub.adapters.sql.database import open_database
+from wahub.adapters.sql.failure import StoreFailedError
+from wahub.domain.ids import InstanceId
+from wahub.domain.outbox import DeliveryMark, ItemState, SendPolicy, SendUncertain, next_step, note_evidence
+from wahub.ports.store import Database, Tx
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+async def store(postgres_url: str, clock: HandClock) -> AsyncIterator[Database]:
+    database = open_database(postgres_url, clock)
+    yield database
+    await database.close()
+
+
+async def test_a_deadlock_is_run_again(store: Database) -> None:
+    """Two functions lock two instances in opposite order; both must commit in the end."""
+    await add_instance(store, "a")
+    await add_instance(store, "b")
+    both_hold_one = threading.Barrier(2)
+    runs: list[str] = []
+
+    def cross(tx: Tx, first: str, second: str) -> None:
+        runs.append(first)
+        tx.instances.next_sequence(InstanceId(first))
+        if len(runs) <= 2:
+            both_hold_one.wait(10)
+        tx.instances.next_sequence(InstanceId(second))
+
+    await asyncio.gather(store.write(lambda tx: cross(tx, "a", "b")), store.write(lambda tx: cross(tx, "b", "a")))
+    assert len(runs) == 3
+    for name in ("a", "b"):
+        assert await store.write(lambda tx, name=name: tx.instances.next_sequence(InstanceId(name))) == 3  # type: ignore[misc]
+
+
+async def test_proof_and_the_end_of_an_attempt_do_not_overwrite_each_other(store: Database) -> None:
+    """A receipt arrives while the attempt is settled as uncertain: whoever comes second sees what the first wrote."""
+    await add_instance(store)
+    (entry,) = await add_entries(store, sending(make_entry(1)))
+    read, gate = threading.Event(), threading.Event()
+
+    def prove(tx: Tx) -> None:
+        found = tx.outbox.find_message(SHOP, entry.message_id)
+        assert found is not None
+        read.set()
+        assert gate.wait(10)
+        tx.outbox.save(note_evidence(found, DeliveryMark.DELIVERED, START))
+
+    def time_out(tx: Tx) -> None:
+        found = tx.outbox.get(SHOP, entry.id)
+        assert found is not None
+        if found.state is ItemState.SENDING:
+            tx.outbox.save(next_step(found, SendUncertain("no ack"), START, SendPolicy()))
+
+    proving = asyncio.create_task(store.write(prove))
+    await asyncio.to_thread(read.wait, 10)
+    ending = asyncio.create_task(store.write(time_out))
+    done, _ = await asyncio.wait([ending], timeout=0.3)
+    assert not done, "the second must wait for the first"
+    gate.set()
+    await asyncio.gather(proving, ending)
+    final = await store.read(lambda tx: tx.outbox.get(SHOP, entry.id))
+    assert final is not None
+    assert (final.state, final.delivery) == (ItemState.SENT, DeliveryMark.DELIVERED)
+
+
+async def test_a_connection_that_broke_is_replaced(store: Database, postgres_url: str) -> None:
+    await add_instance(store)
+    _cut_all(postgres_url)
+    assert len(await store.read(lambda tx: tx.instances.list())) == 1
+    runs: list[int] = []
+
+    def work(tx: Tx) -> int:
+        taken = tx.instances.next_sequence(SHOP)
+        if not runs:
+            _cut_all(postgres_url)
+        runs.append(taken)
+        tx.instances.get(SHOP)
+        return taken
+
+    assert await store.write(work) == 1
+    assert runs == [1, 1]
+
+
+async def test_a_connection_that_breaks_during_the_commit_leaves_it_open(store: Database, postgres_url: str) -> None:
+    await add_instance(store)
+
+    def work(tx: Tx) -> None:
+        tx.instances.next_sequence(SHOP)
+        _cut_all(postgres_url)
+
+    with pytest.raises(StoreFailedError, match="not known"):
+        await store.write(work)
+    assert await store.write(lambda tx: tx.instances.next_sequence(SHOP)) == 1
+
+
+def _cut_all(postgres_url: str) -> None:
+    """End every other connection to the database, as a restart of the server would."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+async def test_writes_of_different_instances_run_side_by_side(store: Database) -> None:
+    await add_instance(store, "a")
+    await add_instance(store, "b")
+    meeting = threading.Barrier(2)
+
+    def work(tx: Tx, name: str) -> None:
+        found = tx.instances.get(InstanceId(name), for_update=True)
+        assert found is not None
+        meeting.wait(10)
+        tx.instances.save(replace(found, deleting=True))
+
+    await asyncio.gather(store.write(lambda tx: work(tx, "a")), store.write(lambda tx: work(tx, "b")))
+    assert all(found.deleting for found in await store.read(lambda tx: tx.instances.list()))

@@ -1,0 +1,177 @@
+"""Instances, received messages and session material."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from tests.contract.makers import (
+    SHOP,
+    START,
+    add_entries,
+    add_instance,
+    make_delivery,
+    make_entry,
+    make_instance,
+    make_received,
+)
+
+from wahub.domain.ids import InstanceId, QueueId
+from wahub.domain.instance import Config, Observed, State
+from wahub.domain.outbox import IdempotencyKey, KeyKind
+from wahub.domain.session import CREDS, KeyChanges, KeyName
+from wahub.ports.store import Database, KeyRecord, Tx
+
+
+class OurError(Exception):
+    pass
+
+
+async def test_an_instance_comes_back_as_it_was_saved(store: Database) -> None:
+    await add_instance(store)
+    full = make_instance(
+        config=Config("Shop é", "http://localhost/hook", ("qr", "message"), False, ("customer", "owner")),
+        observed=Observed(
+            state=State.RESTRICTED,
+            state_at=1.5,
+            phone="4915551230001",
+            lid="99@lid",
+            display_name="Shop 👋",
+            qr="code",
+            qr_expires_at=2.5,
+            last_event="opened",
+            last_event_at=3.5,
+            last_error="nul \0 half \ud83d",
+            last_disconnect_reason="banned",
+            last_disconnect_at=4.5,
+            authenticated_at=5.5,
+            ready_at=6.5,
+            last_ready_at=7.5,
+            restart_attempts=8,
+        ),
+        deleting=True,
+    )
+    await store.write(lambda tx: tx.instances.save(full))
+    found = await store.write(lambda tx: tx.instances.get(SHOP, for_update=True))
+    assert found == replace(full, observed=replace(full.observed, last_error="nul \ufffd half \ufffd"))
+    assert await store.read(lambda tx: tx.instances.get(SHOP)) == found
+    assert await store.read(lambda tx: tx.instances.get(InstanceId("other"))) is None
+
+
+async def test_instances_are_listed_by_creation(store: Database) -> None:
+    for name, at in (("b", 3.0), ("c", 1.0), ("a", 2.0)):
+        await store.write(lambda tx, name=name, at=at: tx.instances.add(make_instance(name, created_at=at)))  # type: ignore[misc]
+    assert [found.id for found in await store.read(lambda tx: tx.instances.list())] == ["c", "a", "b"]
+
+
+async def test_sequences_have_no_gaps(store: Database) -> None:
+    await add_instance(store)
+
+    def take(number: int, tx: Tx) -> int:
+        taken = tx.instances.next_sequence(SHOP)
+        if number % 3 == 0:
+            raise OurError
+        return taken
+
+    tasks = [store.write(lambda tx, number=number: take(number, tx)) for number in range(30)]  # type: ignore[misc]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    taken = [result for result in results if isinstance(result, int)]
+    assert sorted(taken) == list(range(1, 21))
+    # Saving the record does not set it back.
+    await store.write(lambda tx: tx.instances.save(make_instance()))
+    assert await store.write(lambda tx: tx.instances.next_sequence(SHOP)) == 21
+
+
+async def test_deleting_an_instance_removes_all_that_hangs_on_it(store: Database) -> None:
+    for name in ("shop", "other"):
+        instance = InstanceId(name)
+        await add_instance(store, name)
+        await add_entries(store, make_entry(1, instance=instance))
+
+        def fill(tx: Tx, instance: InstanceId = instance) -> None:
+            key = IdempotencyKey("k", KeyKind.EXPLICIT, "h")
+            tx.keys.put(instance, KeyRecord(key, QueueId("q"), START))
+            tx.keys.add_claim(instance, START, 0)
+            tx.inbox.add(make_received(instance=instance), START)
+            tx.webhooks.add(make_delivery(1, instance=instance, event_id=f"event-{instance}"))
+            tx.sessions.write(instance, KeyChanges({CREDS: b"secret"}))
+
+        await store.write(fill)
+
+    def left(tx: Tx, name: str) -> list[object]:
+        instance = InstanceId(name)
+        return [
+            tx.instances.get(instance) is not None,
+            tx.outbox.depth(instance),
+            tx.keys.get(instance, "k") is not None,
+            len(tx.keys.claims_since(instance, 0)),
+            len(tx.sessions.read(instance, [CREDS])),
+            sum(delivery.instance == instance for delivery in tx.webhooks.due(START, 10)),
+        ]
+
+    await store.write(lambda tx: tx.instances.delete(SHOP))
+    assert await store.read(lambda tx: left(tx, "shop")) == [False, 0, False, 0, 0, 0]
+    assert await store.read(lambda tx: left(tx, "other")) == [True, 1, True, 1, 1, 1]
+    # Created again it starts empty: the same message is new to it.
+    await add_instance(store)
+    assert await store.write(lambda tx: tx.inbox.add(make_received(), START))
+    assert await store.write(lambda tx: tx.instances.next_sequence(SHOP)) == 1
+
+
+async def test_a_message_is_stored_once(store: Database) -> None:
+    await add_instance(store)
+    await add_instance(store, "other")
+    again = make_received(text="another text")
+    assert await store.write(lambda tx: tx.inbox.add(make_received(), START))
+    assert not await store.write(lambda tx: tx.inbox.add(again, START))
+    for different in (
+        make_received("3A02"),
+        make_received(chat="1@g.us"),
+        make_received(sender="2@s.whatsapp.net"),
+        make_received(instance=InstanceId("other")),
+    ):
+        assert await store.write(lambda tx, received=different: tx.inbox.add(received, START))  # type: ignore[misc]
+
+
+async def test_of_equal_messages_at_the_same_moment_one_is_new(store: Database) -> None:
+    await add_instance(store)
+    arrivals = await asyncio.gather(*(store.write(lambda tx: tx.inbox.add(make_received(), START)) for _ in range(10)))
+    assert sorted(arrivals) == [False] * 9 + [True]
+
+
+@pytest.mark.parametrize("timestamp", [-5, 2**70])
+async def test_what_a_sender_made_up_is_stored_all_the_same(store: Database, timestamp: int) -> None:
+    await add_instance(store)
+    odd = make_received(text="nul \0 half \udc00", raw='{"a":"\0"}', timestamp=timestamp, type="\0")
+    assert await store.write(lambda tx: tx.inbox.add(odd, START))
+    assert not await store.write(lambda tx: tx.inbox.add(odd, START))
+
+
+# --- session material -------------------------------------------------------------------------------------------------
+
+
+async def test_session_material_is_written_read_and_removed(store: Database) -> None:
+    await add_instance(store)
+    await add_instance(store, "other")
+    a, b, c = KeyName("session", "a.0"), KeyName("session", "b.0"), KeyName("pre-key", "1")
+    value = bytes(range(256)) * 40
+    await store.write(lambda tx: tx.sessions.write(SHOP, KeyChanges({CREDS: b"{}", a: value, b: b"", c: b"old"})))
+    await store.write(lambda tx: tx.sessions.write(InstanceId("other"), KeyChanges({a: b"another's"})))
+    await store.write(lambda tx: tx.sessions.write(SHOP, KeyChanges({c: b"new", b: None, KeyName("x", "y"): None})))
+    await store.write(lambda tx: tx.sessions.write(SHOP, KeyChanges({})))
+    found = await store.read(lambda tx: tx.sessions.read(SHOP, [CREDS, a, b, c, KeyName("pre-key", "a.0")]))
+    assert found == {CREDS: b"{}", a: value, c: b"new"}
+    assert await store.write(lambda tx: tx.sessions.purge(SHOP)) == 3
+    assert await store.read(lambda tx: tx.sessions.read(SHOP, [CREDS, a, c])) == {}
+    assert await store.read(lambda tx: tx.sessions.read(InstanceId("other"), [a])) == {a: b"another's"}
+
+
+async def test_many_keys_at_once(store: Database) -> None:
+    await add_instance(store)
+    values = {KeyName("pre-key", str(n)): f"value {n}".encode() for n in range(900)}
+    values |= {KeyName("session", str(n)): b"s" for n in range(20)}
+    await store.write(lambda tx: tx.sessions.write(SHOP, KeyChanges(values)))
+    wanted = [*values, *(KeyName("pre-key", f"none-{n}") for n in range(20))]
+    assert await store.read(lambda tx: tx.sessions.read(SHOP, wanted)) == values
+    assert await store.read(lambda tx: tx.sessions.read(SHOP, [])) == {}

@@ -1,0 +1,122 @@
+"""Deliveries: lanes, due times, and what is dropped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.contract.makers import SHOP, START, add_instance, make_delivery
+
+from wahub.domain.errors import IllegalTransitionError
+from wahub.domain.ids import InstanceId
+from wahub.domain.webhook import Delivery, DeliveryState
+from wahub.ports.store import Database
+
+URL, OTHER_URL = "http://localhost/hook", "http://localhost/other"
+
+
+async def _add(store: Database, *deliveries: Delivery) -> None:
+    for delivery in deliveries:
+        await store.write(lambda tx, delivery=delivery: tx.webhooks.add(delivery))  # type: ignore[misc]
+
+
+async def _due(store: Database, now: float = START, limit: int = 100) -> list[str]:
+    return [delivery.event_id for delivery in await store.read(lambda tx: tx.webhooks.due(now, limit))]
+
+
+async def test_a_delivery_comes_back_as_it_was_stored(store: Database) -> None:
+    await add_instance(store)
+    delivery = make_delivery(1, lane="1@s.whatsapp.net", body='{"text":"مرحبا 👋"}', attempts=2, last_error="HTTP 500")
+    await _add(store, delivery)
+    (found,) = await store.read(lambda tx: tx.webhooks.due(START, 1))
+    assert found == replace(delivery, position=found.position)
+
+
+async def test_only_the_first_of_each_lane_is_due(store: Database) -> None:
+    await add_instance(store)
+    await add_instance(store, "other")
+    await _add(
+        store,
+        make_delivery(1, "a"),
+        make_delivery(2, "b"),
+        make_delivery(3, "a"),
+        make_delivery(4, "a", OTHER_URL),
+        make_delivery(5, "a", instance=InstanceId("other")),
+        make_delivery(6, "b"),
+    )
+    assert await _due(store) == ["event-1", "event-2", "event-4", "event-5"]
+    assert await _due(store, limit=2) == ["event-1", "event-2"]
+    await store.write(lambda tx: tx.webhooks.save(make_delivery(1, "a", state=DeliveryState.DELIVERED)))
+    await store.write(lambda tx: tx.webhooks.save(make_delivery(2, "b", state=DeliveryState.DEAD)))
+    assert await _due(store) == ["event-3", "event-4", "event-5", "event-6"]
+
+
+async def test_a_head_that_waits_holds_back_its_lane(store: Database) -> None:
+    await add_instance(store)
+    await _add(
+        store,
+        make_delivery(1, "a", next_attempt_at=START + 60),
+        make_delivery(2, "a"),
+        make_delivery(3, "b", next_attempt_at=START + 30),
+    )
+    assert await _due(store) == []
+    assert await store.read(lambda tx: tx.webhooks.next_attempt_at()) == START + 30
+    assert await store.read(lambda tx: tx.webhooks.next_attempt_at(START + 30)) == START + 60
+    assert await store.read(lambda tx: tx.webhooks.next_attempt_at(START + 60)) is None
+    assert await _due(store, START + 30) == ["event-3"]
+    assert await _due(store, START + 60) == ["event-1", "event-3"]
+
+
+async def test_full_endpoints_are_left_out(store: Database) -> None:
+    await add_instance(store)
+    await _add(
+        store, *(make_delivery(number, f"lane-{number}") for number in range(5)), make_delivery(9, "a", OTHER_URL)
+    )
+    full = [(SHOP, URL), (InstanceId("other"), OTHER_URL)]
+    found = await store.read(lambda tx: tx.webhooks.due(START, 3, full))
+    assert [delivery.event_id for delivery in found] == ["event-9"]
+
+
+async def test_nothing_pending(store: Database) -> None:
+    await add_instance(store)
+    assert await _due(store) == []
+    assert await store.read(lambda tx: tx.webhooks.next_attempt_at()) is None
+    # Gone while it was posted: no error, nothing comes back.
+    await store.write(lambda tx: tx.webhooks.save(make_delivery(1)))
+    assert await _due(store) == []
+
+
+async def test_a_newer_event_supersedes_pending_ones_of_its_kind(store: Database) -> None:
+    await add_instance(store)
+    await add_instance(store, "other")
+    await _add(
+        store,
+        make_delivery(1, event="qr", state=DeliveryState.DELIVERED),
+        make_delivery(2, event="qr"),
+        make_delivery(3, event="ready"),
+        make_delivery(4, event="qr"),
+        make_delivery(5, event="qr", instance=InstanceId("other")),
+    )
+    assert await store.write(lambda tx: tx.webhooks.supersede(SHOP, "qr")) == 2
+    assert await _due(store) == ["event-3", "event-5"]
+
+
+async def test_old_delivered_rows_are_forgotten(store: Database) -> None:
+    await add_instance(store)
+    await _add(
+        store,
+        make_delivery(1, state=DeliveryState.DELIVERED),
+        make_delivery(2, state=DeliveryState.DELIVERED, created_at=START + 10),
+        make_delivery(3, state=DeliveryState.DEAD),
+        make_delivery(4),
+    )
+    assert await store.write(lambda tx: tx.webhooks.forget_settled(START + 10)) == 1
+    assert await store.write(lambda tx: tx.webhooks.forget_settled(START + 10)) == 0
+    assert await _due(store) == ["event-4"]
+
+
+async def test_event_ids_are_unique(store: Database) -> None:
+    await add_instance(store)
+    await _add(store, make_delivery(1))
+    with pytest.raises(IllegalTransitionError):
+        await _add(store, make_delivery(1, "other lane"))
