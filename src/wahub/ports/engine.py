@@ -102,9 +102,10 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """The server answered a message of ours: `error` is None when it took it, else its code (463, 479, …).
+    """The server answered a message of ours when nobody waited for it any more: the evidence of contract 0.5.
 
-    Also reported for answers that come after `Link.send` gave up waiting: they are the evidence of contract 0.5.
+    `error` is None when it took the message, else its code (463, 479, …). An answer that comes in time is the result of
+    `Link.send` and is not reported here.
     """
 
     message_id: MessageId

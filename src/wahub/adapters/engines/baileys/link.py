@@ -153,12 +153,13 @@ class BaileysLink:
         self._send_frame(frame)
 
     def _on_sent(self, frame: wire.Sent) -> None:
-        message_id = MessageId(frame.id)
-        if frame.outcome in ("acked", "refused"):
-            self._events.put_nowait(port.Acked(message_id, frame.code if frame.outcome == "refused" else None))
         result = self._sends.get(frame.id)
         if result is not None and not result.done():
             result.set_result(_to_result(frame))
+        elif frame.outcome in ("acked", "refused"):
+            # Nobody waits any more (the send was cancelled): it is evidence all the same.
+            code = frame.code if frame.outcome == "refused" else None
+            self._events.put_nowait(port.Acked(MessageId(frame.id), code))
 
     # --- what the side process asks --------------------------------------------------------------------------------
 
