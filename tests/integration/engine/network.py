@@ -60,9 +60,8 @@ class Box:
         return str((await self.post("faults", match=match, do=do, times=times))["id"])
 
     async def trace(self, number: str, tag: str) -> list[dict[str, Any]]:
-        entries = await self.get(f"trace?number={number}&after=0")
-        items = entries["trace"] if "trace" in entries else entries["entries"]
-        return [entry for entry in items if entry["stanza"]["tag"] == tag]
+        entries = (await self.get(f"trace?number={number}&after=0"))["stanzas"]
+        return [entry for entry in entries if entry["stanza"]["tag"] == tag]
 
 
 @dataclass

@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from dataclasses import replace
 
 from wahub.adapters.engines.baileys import run_files, wire
 from wahub.adapters.engines.baileys.link import BaileysLink
@@ -189,6 +190,8 @@ class BaileysEngine:
                 slot.first_try.set_result(None)
             await process.dead.wait()
             log.error("Engine process %d (pid %s) died with %d links", slot.number, process.pid, len(slot.links))
+            # A fault point strikes once; the process that replaces its victim must work.
+            self._settings = replace(self._settings, fault=None)
         except asyncio.CancelledError:
             await process.stop()
             raise
