@@ -1,0 +1,99 @@
+"""The edge on a real store, without the loops: tests say what the links saw by writing it into the store."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from wahub.adapters.local_wakeup import LocalWakeup
+from wahub.adapters.sql.database import open_database
+from wahub.adapters.system_clock import SystemClock
+from wahub.api.app import build_api
+from wahub.api.deps import ApiDeps, ApiSettings
+from wahub.domain.ids import InstanceId
+from wahub.domain.instance import Config, State
+from wahub.domain.outbox import Entry
+from wahub.ports.store import Database, Tx
+from wahub.services import instance
+
+HOOK = "https://hooks.example.com/wahub"
+PHONE = "201224885551"
+
+
+class Edge:
+    """The deps of one edge, clients that speak to it, and ways to change what it finds in the store."""
+
+    def __init__(self, database: Database) -> None:
+        self.clock = SystemClock()
+        self.wakeup = LocalWakeup(self.clock)
+        self.engine_up = True
+        self.faults: list[str] = []
+        self.deps = ApiDeps(
+            database=database,
+            clock=self.clock,
+            wakeup=self.wakeup,
+            settings=ApiSettings(version="1.2.3", delete_wait=0.2),
+            engine_healthy=lambda: self.engine_up,
+            fault=self.faults.append,
+        )
+
+    def with_settings(self, **changes: Any) -> None:
+        self.deps = dataclasses.replace(self.deps, settings=dataclasses.replace(self.deps.settings, **changes))
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        """A client of an edge with the present settings."""
+        transport = httpx.ASGITransport(build_api(self.deps))
+        return httpx.AsyncClient(transport=transport, base_url="http://localhost:3000", **options)
+
+    async def write(self, work: Callable[[Tx], Any]) -> Any:
+        return await self.deps.database.write(work)
+
+    async def read(self, work: Callable[[Tx], Any]) -> Any:
+        return await self.deps.database.read(work)
+
+    async def add(self, name: str = "shop", **seen: Any) -> InstanceId:
+        """An instance as its link left it: ready, unless `seen` says otherwise."""
+        observed = {"state": State.READY, "phone": PHONE, "display_name": "Shop", **seen}
+
+        def work(tx: Tx) -> InstanceId:
+            made = instance.create(tx, Config(name, HOOK), self.clock.now())
+            tx.instances.save(dataclasses.replace(made, observed=dataclasses.replace(made.observed, **observed)))
+            return made.id
+
+        return await self.write(work)  # type: ignore[no-any-return]
+
+    async def see(self, wanted: InstanceId, **seen: Any) -> None:
+        """The link reports something."""
+
+        def work(tx: Tx) -> None:
+            known = tx.instances.get(wanted, for_update=True)
+            assert known is not None
+            tx.instances.save(dataclasses.replace(known, observed=dataclasses.replace(known.observed, **seen)))
+
+        await self.write(work)
+
+    async def entries(self, wanted: str) -> list[Entry]:
+        return list(await self.read(lambda tx: tx.outbox.unsettled(InstanceId(wanted))))
+
+    async def hinted(self, topic: str) -> bool:
+        """Whether a hint was given on the topic and not taken yet."""
+        return await self.wakeup.wait(topic, 0)
+
+
+@pytest.fixture
+async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
+    clock = SystemClock()
+    database = open_database(f"sqlite:///{tmp_path}/wahub.db", clock)
+    yield Edge(database)
+    await database.close()
+
+
+@pytest.fixture
+async def client(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
+    async with edge.client() as made:
+        yield made
