@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -88,10 +89,8 @@ def test_every_stanza_survives_the_way_there_and_back(node: Node) -> None:
 
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_with_one_kind_of_error(data: bytes) -> None:
-    try:
+    with contextlib.suppress(NodeError):
         decode_node(data)
-    except NodeError:
-        pass
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,10 @@ def log_out(core: Core, session: Session) -> None:
     if account is None or device is None or device.session is not session:
         return
     device.session = None
-    device.last_seen_at = time.time()
-    persist.save_device(core.store, account, device)
     core.stats.connections -= 1
+    if account.devices.get(device.id) is device:  # otherwise it was just unlinked, and its row must not come back
+        device.last_seen_at = time.time()
+        persist.save_device(core.store, account, device)
     presence.gone(core, account, session)
 
 
