@@ -188,8 +188,8 @@ async def test_of_many_that_ask_at_once_one_gets_it(store: Database) -> None:
     assert got[0].epoch == 2
 
 
-async def test_postgres_measures_terms_by_its_own_clock(postgres_url: str, clock: HandClock) -> None:
-    store = open_database(postgres_url, clock)
+async def test_postgres_measures_terms_by_its_own_clock(shared_postgres_url: str, clock: HandClock) -> None:
+    store = open_database(shared_postgres_url, clock)
     await claim_lease(store)
     clock.at += 10 * TTL
     assert await store.write(lambda tx: tx.leases.claim(SHOP, OTHER_WORKER, TTL)) is None

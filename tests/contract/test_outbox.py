@@ -176,7 +176,7 @@ async def test_only_one_entry_of_an_instance_is_on_the_wire(store: Database) -> 
         {"state": ItemState.HELD, "settled_at": START},
         {"state": ItemState.UNKNOWN},
     ],
-    ids=str,
+    ids=lambda wrong: " ".join(map(str, wrong)),
 )
 async def test_states_and_their_times_must_agree(store: Database, wrong: dict[str, object]) -> None:
     await add_instance(store)

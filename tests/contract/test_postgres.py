@@ -21,8 +21,8 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture
-async def store(postgres_url: str, clock: HandClock) -> AsyncIterator[Database]:
-    database = open_database(postgres_url, clock)
+async def store(shared_postgres_url: str, clock: HandClock) -> AsyncIterator[Database]:
+    database = open_database(shared_postgres_url, clock)
     yield database
     await database.close()
 
@@ -78,16 +78,16 @@ async def test_proof_and_the_end_of_an_attempt_do_not_overwrite_each_other(store
     assert (final.state, final.delivery) == (ItemState.SENT, DeliveryMark.DELIVERED)
 
 
-async def test_a_connection_that_broke_is_replaced(store: Database, postgres_url: str) -> None:
+async def test_a_connection_that_broke_is_replaced(store: Database, shared_postgres_url: str) -> None:
     await add_instance(store)
-    _cut_all(postgres_url)
+    _cut_all(shared_postgres_url)
     assert len(await store.read(lambda tx: tx.instances.list())) == 1
     runs: list[int] = []
 
     def work(tx: Tx) -> int:
         taken = tx.instances.next_sequence(SHOP)
         if not runs:
-            _cut_all(postgres_url)
+            _cut_all(shared_postgres_url)
         runs.append(taken)
         tx.instances.get(SHOP)
         return taken
@@ -96,12 +96,14 @@ async def test_a_connection_that_broke_is_replaced(store: Database, postgres_url
     assert runs == [1, 1]
 
 
-async def test_a_connection_that_breaks_during_the_commit_leaves_it_open(store: Database, postgres_url: str) -> None:
+async def test_a_connection_that_breaks_during_the_commit_leaves_it_open(
+    store: Database, shared_postgres_url: str
+) -> None:
     await add_instance(store)
 
     def work(tx: Tx) -> None:
         tx.instances.next_sequence(SHOP)
-        _cut_all(postgres_url)
+        _cut_all(shared_postgres_url)
 
     with pytest.raises(StoreFailedError, match="not known"):
         await store.write(work)

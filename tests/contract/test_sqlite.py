@@ -18,19 +18,14 @@ from sqlalchemy import event
 from tests.contract.makers import OTHER_WORKER, SHOP, TTL, HandClock, add_instance, claim_lease, make_instance
 
 from wahub.adapters.sql import outbox, sqlite, url, webhook
-from wahub.adapters.sql.database import migrate, open_database
+from wahub.adapters.sql.database import open_database
 from wahub.adapters.sql.failure import StoreFailedError
 from wahub.ports.store import Database, Tx
 
 
 @pytest.fixture
-def file_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'wahub.db'}"
-
-
-@pytest.fixture
-async def store(file_url: str, clock: HandClock) -> AsyncIterator[Database]:
-    database = open_database(file_url, clock)
+async def store(sqlite_url: str, clock: HandClock) -> AsyncIterator[Database]:
+    database = open_database(sqlite_url, clock)
     yield database
     await database.close()
 
@@ -54,10 +49,10 @@ asyncio.run(main())
 """
 
 
-def test_what_write_returned_survives_kill_9(file_url: str, clock: HandClock) -> None:
+def test_what_write_returned_survives_kill_9(sqlite_url: str, clock: HandClock) -> None:
     root = Path(__file__).parents[2]
     with subprocess.Popen(
-        [sys.executable, "-c", _WRITES_AND_SAYS_SO, file_url],
+        [sys.executable, "-c", _WRITES_AND_SAYS_SO, sqlite_url],
         stdout=subprocess.PIPE,
         text=True,
         cwd=root,
@@ -70,7 +65,7 @@ def test_what_write_returned_survives_kill_9(file_url: str, clock: HandClock) ->
     assert writer.returncode == -signal.SIGKILL
 
     async def look() -> set[str]:
-        store = open_database(file_url, clock)
+        store = open_database(sqlite_url, clock)
         found = await store.read(lambda tx: {instance.id for instance in tx.instances.list()})
         await store.close()
         return {str(name) for name in found}
@@ -78,8 +73,8 @@ def test_what_write_returned_survives_kill_9(file_url: str, clock: HandClock) ->
     assert set(said) <= asyncio.run(look())
 
 
-async def test_functions_that_wait_together_share_a_commit(file_url: str, clock: HandClock) -> None:
-    database = open_database(file_url, clock)
+async def test_functions_that_wait_together_share_a_commit(sqlite_url: str, clock: HandClock) -> None:
+    database = open_database(sqlite_url, clock)
     assert isinstance(database, sqlite.SqliteDatabase)
     statements: list[str] = []
     driver = database._connections[0]._driver
@@ -102,8 +97,8 @@ async def test_functions_that_wait_together_share_a_commit(file_url: str, clock:
     assert statements.count("COMMIT") == 2
 
 
-async def test_a_commit_that_fails_is_told_to_all(file_url: str, clock: HandClock) -> None:
-    database = open_database(file_url, clock)
+async def test_a_commit_that_fails_is_told_to_all(sqlite_url: str, clock: HandClock) -> None:
+    database = open_database(sqlite_url, clock)
     assert isinstance(database, sqlite.SqliteDatabase)
     connection = database._connections[0]
     execute = connection.execute
@@ -122,9 +117,9 @@ async def test_a_commit_that_fails_is_told_to_all(file_url: str, clock: HandCloc
     await database.close()
 
 
-async def test_an_error_that_rolls_everything_back_is_told_to_all(file_url: str, clock: HandClock) -> None:
+async def test_an_error_that_rolls_everything_back_is_told_to_all(sqlite_url: str, clock: HandClock) -> None:
     """As SQLite does by itself when the disk is full."""
-    database = open_database(file_url, clock)
+    database = open_database(sqlite_url, clock)
     assert isinstance(database, sqlite.SqliteDatabase)
     driver = database._connections[0]._driver
     entered, gate = threading.Event(), threading.Event()
@@ -155,8 +150,8 @@ async def test_an_error_that_rolls_everything_back_is_told_to_all(file_url: str,
 
 
 @pytest.mark.parametrize(("asked", "stored"), [("NORMAL", 1), ("FULL", 2)])
-async def test_settings_of_the_connection(file_url: str, clock: HandClock, asked: str, stored: int) -> None:
-    database = open_database(file_url, clock, synchronous=asked)  # type: ignore[arg-type]
+async def test_settings_of_the_connection(sqlite_url: str, clock: HandClock, asked: str, stored: int) -> None:
+    database = open_database(sqlite_url, clock, synchronous=asked)  # type: ignore[arg-type]
     assert isinstance(database, sqlite.SqliteDatabase)
     driver = database._connections[0]._driver
 
@@ -195,8 +190,8 @@ async def test_terms_are_measured_by_the_clock_that_was_given(store: Database, c
 # --- cost does not grow with what is settled --------------------------------------------------------------------------
 
 
-def _plan(file_url: str, statement: sa.Executable, values: dict[str, object]) -> str:
-    engine = sqlite.make_engine(url.parse(file_url))
+def _plan(sqlite_url: str, statement: sa.Executable, values: dict[str, object]) -> str:
+    engine = sqlite.make_engine(url.parse(sqlite_url))
 
     @event.listens_for(engine, "before_cursor_execute", retval=True)
     def explain(conn: object, cursor: object, sql: str, parameters: object, *_: object) -> tuple[str, object]:
@@ -222,10 +217,9 @@ def _plan(file_url: str, statement: sa.Executable, values: dict[str, object]) ->
     ids=["next_due", "next_attempt_at", "depth", "open", "given up", "webhooks due", "webhooks next"],
 )
 def test_hot_questions_use_the_small_indexes(
-    file_url: str, statement: sa.Executable, values: dict[str, object], indexes: list[str]
+    sqlite_url: str, statement: sa.Executable, values: dict[str, object], indexes: list[str]
 ) -> None:
-    migrate(file_url)
-    plan = _plan(file_url, statement, values)
+    plan = _plan(sqlite_url, statement, values)
     for index in indexes:
         assert index in plan, plan
     for table in ("outbox", "deliveries"):

@@ -16,8 +16,8 @@ from wahub.ports.store import Database
 _SWITCH_INTERVAL_S: Final = 0.0005
 """How long a busy thread may keep the interpreter from another one that wants it (Python's default: 5 ms).
 
-A store thread gives the interpreter away in every statement. Measured beside a loop that is never idle, an accepted send
-took 150 ms with the default and 1 to 4 ms with this.
+A store thread gives the interpreter away in every statement. Measured beside a loop that is never idle, accepting a
+send took up to 150 ms with the default and 1 to 4 ms with this.
 """
 
 
