@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from tests.unit.sandbox.network_client import Client, Person, settle
 from tests.unit.sandbox.test_network import ALICE, BOB, linked
+
 from wahub.sandbox.model import RefusedError
 from wahub.sandbox.network.faults import SOCKET_FAULTS, STANZA_FAULTS, Faults
 from wahub.sandbox.network.network import Network

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from tests.unit.sandbox.network_client import Client, Person, settle
 from tests.unit.sandbox.test_network import ALICE, BOB, linked
+
 from wahub.sandbox.model import Jid
 from wahub.sandbox.network.network import Network
 from wahub.sandbox.network.store import StateFileError, Store
@@ -129,7 +129,7 @@ async def test_reset_leaves_an_empty_file(path: Path) -> None:
 def test_a_file_that_is_no_database_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("these are notes, not a database, and long enough to be read as a header" * 20)
-    with pytest.raises(StateFileError, match="notes.txt"):
+    with pytest.raises(StateFileError, match=r"notes\.txt"):
         Store(path)
 
 
