@@ -197,7 +197,7 @@ class Settings(BaseSettings):
         (2_000, 5_000), "RESTORE_JITTER_MS", _LINKS, "Shortest and longest pause between two instances at start"
     )
     restore_concurrency: int = _setting(
-        1, "RESTORE_CONCURRENCY", _LINKS, "How many instances come back at the same time at start", ge=1
+        4, "RESTORE_CONCURRENCY", _LINKS, "How many instances come back at the same time at start", ge=1
     )
     lease_ms: int = _setting(25_000, "LEASE_MS", _LINKS, "How long a worker holds an instance without renewing", ge=1)
     lease_renew_every_ms: int = _setting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from wahub.adapters.local_wakeup import LocalWakeup
-from wahub.adapters.sql.database import open_database
+from wahub.adapters.sql.database import migrate, open_database
 from wahub.adapters.system_clock import SystemClock
 from wahub.api.app import build_api
 from wahub.api.deps import ApiDeps, ApiSettings
@@ -85,10 +86,18 @@ class Edge:
         return await self.wakeup.wait(topic, 0)
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store with its schema, to copy: migrating takes longer than most tests here."""
+    file = tmp_path_factory.mktemp("store") / "wahub.db"
+    migrate(f"sqlite:///{file}")
+    return file
+
+
 @pytest.fixture
-async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
-    clock = SystemClock()
-    database = open_database(f"sqlite:///{tmp_path}/wahub.db", clock)
+async def edge(tmp_path: Path, migrated: Path) -> AsyncIterator[Edge]:
+    shutil.copy(migrated, tmp_path / "wahub.db")
+    database = open_database(f"sqlite:///{tmp_path}/wahub.db", SystemClock())
     yield Edge(database)
     await database.close()
 

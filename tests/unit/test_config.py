@@ -1,0 +1,230 @@
+"""Settings: where they come from, what is refused, and that no secret is ever shown (contract 0.11, G.1)."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wahub.config import Settings, SettingsError, load_settings, names_of
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = "geheim-7c1f"
+SECRETS = ("API_KEY", "WEBHOOK_SECRET", "WEBHOOK_AUTH_TOKEN", "WEBHOOK_PROTECTION_BYPASS", "WAHUB_ENCRYPTION_KEY")
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No environment and no `.env` but what the test makes."""
+    for name in [name for field in Settings.model_fields for name in names_of(field)]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def load(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], **flags: Any) -> Settings:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return load_settings(**flags)
+
+
+def test_the_defaults_of_the_contract(clean: Path) -> None:
+    settings = load_settings()
+    assert (settings.host, settings.port) == ("127.0.0.1", 3000)
+    assert (settings.data_dir, settings.database_url) == (Path("wahub-data"), f"sqlite:///{clean}/wahub-data/wahub.db")
+    assert (settings.wa_url, settings.wa_trust_root, settings.wa_ca_file) == (None, None, None)
+    assert settings.instances_per_engine == 100
+    assert (settings.webhook_timeout_ms, settings.webhook_retry_base_ms) == (10_000, 1_000)
+    assert (settings.webhook_retry_max_ms, settings.webhook_concurrency) == (3_600_000, 8)
+    assert (settings.reconnect_base_ms, settings.reconnect_max_ms) == (1_000, 300_000)
+    assert (settings.qr_first_ms, settings.qr_next_ms) == (60_000, 20_000)
+    assert (settings.restore_jitter_ms, settings.send_spacing_ms) == ((2_000, 5_000), 500)
+    assert (settings.send_ack_timeout_ms, settings.unknown_evidence_ms) == (20_000, 10_000)
+    assert (settings.max_queue_size, settings.sends_per_minute, settings.sends_per_hour) == (200, 6, 60)
+    assert (settings.retry_base_ms, settings.retry_max_ms, settings.idempotency_derived_ttl_sec) == (5000, 120_000, 600)
+    assert (settings.lease_ms, settings.lease_renew_every_ms, settings.ready_watchdog_ms) == (25_000, 15_000, 600_000)
+    assert (settings.production, settings.fault, settings.log_level) == (False, None, "info")
+
+
+def test_flag_over_environment_over_file_over_default(monkeypatch: pytest.MonkeyPatch, clean: Path) -> None:
+    (clean / ".env").write_text("PORT=1\nQR_FIRST_MS=1\nQR_NEXT_MS=1\nUNKNOWN_NAME=1\n")
+    settings = load(monkeypatch, {"PORT": "2", "QR_NEXT_MS": "2"}, port=3)
+    assert (settings.qr_first_ms, settings.qr_next_ms, settings.port) == (1, 2, 3)
+
+
+def test_an_empty_value_counts_as_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, {"PORT": "", "API_KEY": "", "WAHUB_WA_URL": ""})
+    assert (settings.port, settings.api_key, settings.wa_url) == (3000, None, None)
+
+
+@pytest.mark.parametrize("name", ["NODE_ENV", "ENV"])
+def test_production_by_either_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert load(monkeypatch, {name: "production"}).production
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("webhook_secret", "MAIN_APP_WEBHOOK_SECRET"),
+        ("webhook_protection_bypass", "VERCEL_AUTOMATION_BYPASS_SECRET"),
+        ("webhook_auth_token", "WEBHOOK_BEARER_TOKEN"),
+    ],
+)
+def test_alternate_names(monkeypatch: pytest.MonkeyPatch, field: str, name: str) -> None:
+    found = getattr(load(monkeypatch, {name: "old"}), field)
+    assert found.get_secret_value() == "old"
+    preferred = names_of(field)[0]
+    assert getattr(load(monkeypatch, {preferred: "new"}), field).get_secret_value() == "new"
+
+
+# --- what does not parse ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "default"),
+    [
+        ("PORT", "port", 3000),
+        ("MAX_QUEUE_SIZE", "max_queue_size", 200),
+        ("MAX_SENDS_PER_MINUTE_PER_INSTANCE", "sends_per_minute", 6),
+        ("RETRY_BASE_BACKOFF_MS", "retry_base_ms", 5000),
+        ("LEASE_MS", "lease_ms", 25_000),
+        ("LOG_LEVEL", "log_level", "info"),
+    ],
+)
+@pytest.mark.parametrize("value", ["many", "1.5", "10s"])
+def test_documented_names_fall_back_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch, name: str, field: str, default: object, value: str
+) -> None:
+    settings = load(monkeypatch, {name: value})
+    assert getattr(settings, field) == default
+    assert len([text for text in settings.warnings if text.startswith(name)]) == 1
+
+
+def test_several_fall_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, {"PORT": "x", "MAX_QUEUE_SIZE": "y"})
+    assert (settings.port, settings.max_queue_size) == (3000, 200)
+    assert [text.split()[0] for text in settings.warnings[:2]] == ["PORT", "MAX_QUEUE_SIZE"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "text"),
+    [
+        ({"SEND_SPACING_MS": "soon"}, "SEND_SPACING_MS: "),
+        ({"QR_FIRST_MS": "-1"}, "QR_FIRST_MS: "),
+        ({"WEBHOOK_CONCURRENCY": "0"}, "WEBHOOK_CONCURRENCY: "),
+        ({"PORT": "70000"}, "PORT: "),
+        ({"PORT": "-1"}, "PORT: "),
+        ({"ALLOW_NO_AUTH": "perhaps"}, "ALLOW_NO_AUTH: "),
+        ({"RESTORE_JITTER_MS": "5000"}, "RESTORE_JITTER_MS: two numbers"),
+        ({"RESTORE_JITTER_MS": "5000,2000"}, "RESTORE_JITTER_MS: two numbers"),
+        ({"WAHUB_WA_TRUST_ROOT": "ab"}, "WAHUB_WA_TRUST_ROOT: 64 hex digits"),
+        ({"WAHUB_WA_TRUST_ROOT": "g" * 64}, "WAHUB_WA_TRUST_ROOT: 64 hex digits"),
+        ({"WAHUB_WA_URL": "ws://example.com/ws"}, "WAHUB_WA_URL: ws:// is allowed to loopback only"),
+        ({"WAHUB_WA_URL": "ws://127.0.0.1.example.com"}, "WAHUB_WA_URL: ws:// is allowed to loopback only"),
+        ({"WAHUB_WA_URL": "https://example.com"}, "WAHUB_WA_URL: a URL such as wss://"),
+        ({"WAHUB_WA_URL": "wss://[::1"}, "WAHUB_WA_URL: a URL such as wss://"),
+        ({"WAHUB_WA_CA_FILE": "/no/such/file"}, "WAHUB_WA_CA_FILE: there is no such file"),
+        ({"DATABASE_URL": f"mysql://root:{SECRET}@host/db"}, "DATABASE_URL: it must begin with"),
+        ({"WAHUB_ENV": "test", "WAHUB_FAULT": "nowhere"}, "WAHUB_FAULT: unknown point"),
+        ({"WAHUB_ENV": "test", "WAHUB_FAULT": "after_ack:0"}, "WAHUB_FAULT: the number"),
+        ({"HOST": "0.0.0.0"}, "HOST is not a loopback address and API_KEY is not set"),
+        ({"HOST": "wa.example.com"}, "HOST is not a loopback address and API_KEY is not set"),
+    ],
+)
+def test_what_is_refused_is_named(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], text: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(monkeypatch, environment)
+    assert str(refused.value).startswith(text)
+    assert SECRET not in str(refused.value)
+
+
+def test_a_flag_never_falls_back() -> None:
+    with pytest.raises(SettingsError, match="PORT"):
+        load_settings(port="x")
+
+
+# --- rules between settings -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
+def test_loopback_needs_no_key(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    assert load(monkeypatch, {"HOST": host}).host == host
+
+
+def test_a_key_opens_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, {"API_KEY": f" {SECRET} "})
+    assert settings.host == "0.0.0.0"
+    assert settings.api_key is not None and settings.api_key.get_secret_value() == SECRET
+    assert not any("API_KEY" in text for text in settings.warnings)
+
+
+def test_a_blank_key_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, {"API_KEY": "  "})
+    assert (settings.api_key, settings.host) == (None, "127.0.0.1")
+
+
+def test_no_key_on_the_network_only_if_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, {"HOST": "0.0.0.0", "ALLOW_NO_AUTH": "1"})
+    assert settings.host == "0.0.0.0"
+    assert any("ALLOW_NO_AUTH" in text for text in settings.warnings)
+    assert load(monkeypatch, {"HOST": ""}).host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("url", ["ws://localhost:4480/ws/chat", "ws://[::1]:1", "ws://127.0.0.2", "wss://example.com"])
+def test_engine_urls(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert load(monkeypatch, {"WAHUB_WA_URL": url, "WAHUB_WA_TRUST_ROOT": "AB" * 32}).wa_url == url
+
+
+def test_a_shortened_lease_takes_its_renewals_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, {"LEASE_MS": "3000", "RECONNECT_MAX_MS": "100", "WEBHOOK_RETRY_MAX_MS": "10"})
+    assert settings.lease_renew_every_ms == 1800
+    assert any(text.startswith("LEASE_RENEW_EVERY_MS") for text in settings.warnings)
+
+
+def test_faults_only_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    ignored = load(monkeypatch, {"WAHUB_FAULT": "after_ack:2"})
+    assert ignored.fault is None
+    assert any("WAHUB_FAULT is ignored" in text for text in ignored.warnings)
+    assert load(monkeypatch, {"WAHUB_ENV": "test"}).fault == "after_ack:2"
+
+
+def test_names_of_other_systems(monkeypatch: pytest.MonkeyPatch, clean: Path) -> None:
+    (clean / ".env").write_text("MARK_SEEN_AFTER_SEND=true\n")
+    before = load_settings().warnings
+    later = {"CONNECTING_WATCHDOG_MS": "x", "TYPING_INDICATOR_MIN_MS": "x", "MAX_ACCOUNTS": "x"}
+    assert load(monkeypatch, later).warnings == before
+    left_out = {"CHROME_PATH": "/x", "INBOUND_MAX_BUFFER": "x", "SYNCING_MAX_MS": "x"}
+    (warning,) = set(load(monkeypatch, left_out).warnings) - set(before)
+    assert all(name in warning for name in (*left_out, "MARK_SEEN_AFTER_SEND"))
+
+
+# --- secrets and the example file -------------------------------------------------------------------------------------
+
+
+def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = dict.fromkeys(SECRETS, SECRET) | {"DATABASE_URL": f"postgresql://wahub:{SECRET}@host/db"}
+    settings = load(monkeypatch, environment)
+    assert settings.database_url.endswith(f"{SECRET}@host/db")
+    assert SECRET not in repr(settings) + str(settings) + settings.model_dump_json() + str(settings.warnings)
+
+
+def test_env_example_is_up_to_date() -> None:
+    check = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "gen_env_example", "--check"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert check.returncode == 0, check.stderr
+    text = (ROOT / ".env.example").read_text(encoding="utf-8")
+    for field in Settings.model_fields:
+        assert f"\n# {names_of(field)[0]}=" in text
+
+
+def test_the_uncommented_example_gives_the_defaults(clean: Path) -> None:
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    settings = [line[2:] for line in lines if line[2:].partition("=")[0].replace("_", "").isupper()]
+    assert len(settings) == len(Settings.model_fields)
+    plain = load_settings()
+    (clean / ".env").write_text("\n".join(settings), encoding="utf-8")
+    assert load_settings() == plain
