@@ -32,7 +32,7 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
             results = loop.run(_run(parts, options, engine))
-    except (BenchError, CallError, OSError) as error:
+    except (BenchError, CallError, EOFError, OSError) as error:
         _say(f"The benchmark could not be run: {error}")
         return 1
     if options.json is not None:

@@ -23,6 +23,9 @@ class Connection:
 
     async def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
         """Send one request; its status and body."""
+        if self._streams is not None and self._streams[0].at_eof():
+            # Servers close connections that rest for some seconds.
+            await self.close()
         if self._streams is None:
             self._streams = await asyncio.open_connection(self._host, self._port)
         reader, writer = self._streams

@@ -35,15 +35,10 @@ def memory(pid: int) -> Memory:
     return Memory(rss=sizes["Rss"], pss=sizes["Pss"])
 
 
-def busy_share(seconds_idle: float, seconds: float) -> float:
-    """Share of all cores that was busy, from the growth of the idle time."""
-    return 1 - seconds_idle / (seconds * (os.cpu_count() or 1))
-
-
-def idle_seconds() -> float:
-    """Idle time of all cores since the start of the machine."""
-    fields = Path("/proc/stat").read_text().splitlines()[0].split()
-    return (int(fields[4]) + int(fields[5])) / _TICK
+def busy_seconds() -> float:
+    """CPU time that all cores gave away since the start of the machine, to whomever."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return (sum(fields) - fields[3] - fields[4]) / _TICK
 
 
 def describe(node: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from bench.http_client import Connection
-from bench.machine import cpu_seconds
+from bench.machine import busy_seconds, cpu_seconds
 from bench.report import Figure, Result, Verdict
 from bench.stage import Stage, instance, plain_account
 
@@ -25,11 +25,15 @@ GOAL = 0.70
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One burst. `accepted_per_second` is 0 where nothing is accepted; CPU is milliseconds per message and process."""
+    """One burst. `accepted_per_second` is 0 where nothing is accepted; CPU is milliseconds per message and process.
+
+    `others`: how many cores everything else on the machine took meanwhile.
+    """
 
     per_second: float
     accepted_per_second: float
     cpu_ms: dict[str, float]
+    others: float
 
 
 async def run(stage: Stage, accounts: int, messages: int, rounds: int) -> Result:
@@ -57,7 +61,8 @@ async def plain_burst(stage: Stage, people: list[str], accounts: int, messages: 
     stage.plain.tell(do="burst", names=names, to=people, messages=messages)
     done = await stage.plain.hear("done")
     total = accounts * messages
-    return Round(total / ((done["ended"] - done["began"]) / 1000), 0, meter.per_message(total))
+    cpu, others = meter.per_message(total)
+    return Round(total / ((done["ended"] - done["began"]) / 1000), 0, cpu, others)
 
 
 async def wahub_burst(stage: Stage, people: list[str], accounts: int, messages: int) -> Round:
@@ -74,11 +79,11 @@ async def wahub_burst(stage: Stage, people: list[str], accounts: int, messages: 
     await asyncio.gather(*(_post_all(stage, connection, requests) for connection in connections))
     accepted = time.time()
     await stage.until_accepted(already + total, every=0.1)
-    cpu = meter.per_message(total)
+    cpu, others = meter.per_message(total)
     ended = max(at for _, at in await stage.acks())
     for connection in connections:
         await connection.close()
-    return Round(total / (ended - began), total / (accepted - began), cpu)
+    return Round(total / (ended - began), total / (accepted - began), cpu, others)
 
 
 def _requests(people: list[str], accounts: int, messages: int, stamp: float) -> list[tuple[int, str, str]]:
@@ -102,9 +107,13 @@ class _Meter:
     def __init__(self, pids: dict[str, int]) -> None:
         self._pids = pids
         self._before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+        self._busy, self._began = busy_seconds(), time.monotonic()
 
-    def per_message(self, messages: int) -> dict[str, float]:
-        return {name: (cpu_seconds(pid) - self._before[name]) * 1000 / messages for name, pid in self._pids.items()}
+    def per_message(self, messages: int) -> tuple[dict[str, float], float]:
+        """Milliseconds per message and process; cores that others took."""
+        used = {name: cpu_seconds(pid) - self._before[name] for name, pid in self._pids.items()}
+        others = (busy_seconds() - self._busy - sum(used.values())) / (time.monotonic() - self._began)
+        return {name: seconds * 1000 / messages for name, seconds in used.items()}, max(others, 0.0)
 
 
 def _result(plain: list[Round], wahub: list[Round], accounts: int, messages: int) -> Result:
@@ -120,6 +129,8 @@ def _result(plain: list[Round], wahub: list[Round], accounts: int, messages: int
         rows.append([f"CPU ms per message: {name}", *cells])
     totals = [sum(figure.median for figure in cpu[side].values()) for side in ("plain", "wahub")]
     rows.append(["CPU ms per message: sum", *(f"{total:.2f}" for total in totals)])
+    others = {side: Figure(tuple(r.others for r in rounds)) for side, rounds in _sides(plain, wahub)}
+    rows.append(["cores busy with other things", others["plain"].show(2), others["wahub"].show(2)])
     verdict = Verdict(
         f"at least {GOAL:.0%} of the messages/s of plain Baileys", f"{100 * ratio.median:.0f} %", ratio.median >= GOAL
     )
@@ -128,6 +139,7 @@ def _result(plain: list[Round], wahub: list[Round], accounts: int, messages: int
         "ratio": ratio.as_json(),
         "perSecond": {side: figure.as_json() for side, figure in speed.items()},
         "acceptsPerSecond": accepts.as_json(),
+        "othersCores": {side: figure.as_json() for side, figure in others.items()},
         "cpuMs": {side: {name: figure.as_json() for name, figure in found.items()} for side, found in cpu.items()},
     }
     return Result("Throughput", rows, (verdict,), figures, ("", shape))
