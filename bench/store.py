@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
-
 from tests.contract.makers import START, WORKER, HandClock, make_entry, make_instance
+
 from wahub.adapters.sql.database import open_database
 from wahub.domain.ids import InstanceId
 from wahub.domain.lease import Lease
