@@ -38,6 +38,8 @@ def linked(tmp_path_factory: pytest.TempPathFactory, box: Box) -> Iterator[tuple
 
 
 def start_armed(gateway: Gateway, point: str) -> None:
+    """Start with a fault armed; a run that a failed test left behind ends first."""
+    gateway.kill()
     gateway.start(fault=point)
     gateway.wait_restored()
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.support.box import Box, Phone
 from tests.support.gateway import Account, Gateway
 

@@ -80,6 +80,8 @@ class Runner:
         self._sender: Sender | None = None
         self._closing: asyncio.Task[None] | None = None
         self._attempt = 0
+        self._caught_up = False
+        """The current link's offline queue is drained."""
         self._stopping = False
         self._task = asyncio.create_task(self._run(), name=f"runner:{wanted}")
 
@@ -206,6 +208,7 @@ class Runner:
         deps, lease = self._deps, self._lease
         await deps.database.write(lambda tx: instance.link_started(tx, lease, deps.clock.now()))
         spec = LinkSpec(self.instance, lease.epoch, self._until)
+        self._caught_up = False
         link = await deps.engine.open(spec, StoreVault(deps.database, lease))
         self._link = link
         link.extend(self._until)
@@ -245,6 +248,7 @@ class Runner:
             case Opened(me):
                 await self._note_opened(link, lease, Opened(me))
             case CaughtUp():
+                self._caught_up = True
                 policy = deps.settings.send_policy
                 await deps.database.write(lambda tx: outbox.start_evidence_wait(tx, lease, now, policy))
                 deps.wakeup.notify(outbox_topic(self.instance))
@@ -256,8 +260,10 @@ class Runner:
         deps = self._deps
         now, event_id = deps.clock.now(), deps.new_id()
         policy = deps.settings.send_policy
-        # Until the engine says that the offline queue is drained, nothing of unknown fate may leave again.
-        patient = replace(policy, evidence_wait=policy.evidence_wait + deps.settings.drain_patience)
+        # Until the engine says that the offline queue is drained, nothing of unknown fate may leave again. It may say
+        # so before it says that the link is open: the server closes an empty queue at once.
+        patience = 0.0 if self._caught_up else deps.settings.drain_patience
+        patient = replace(policy, evidence_wait=policy.evidence_wait + patience)
 
         def work(tx: Tx) -> Instance:
             outbox.start_evidence_wait(tx, lease, now, patient)
