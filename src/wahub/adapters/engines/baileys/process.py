@@ -266,9 +266,10 @@ class EngineProcess:
         self._last_lines.extend(_SECRETIVE.sub("***", line)[:200] for line in text.splitlines() if line.strip())
 
     def _signal_kill(self) -> None:
-        if self._transport is not None and not self._exited.is_set():
+        if self.pid is not None and not self._exited.is_set():
             with contextlib.suppress(ProcessLookupError):
-                self._transport.send_signal(signal.SIGKILL)
+                # Not the transport's send_signal: it may reap the process itself, and the event loop misses the end.
+                os.kill(self.pid, signal.SIGKILL)
 
     def _forget_pid(self) -> None:
         run_files.remove_pid(run_files.pid_path(self._settings.run_dir, self.number))

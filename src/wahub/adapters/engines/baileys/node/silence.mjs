@@ -5,6 +5,10 @@ for (const method of ['log', 'info', 'warn', 'error', 'debug', 'trace', 'dir', '
 	console[method] = () => {};
 }
 
+// Baileys makes an error with its stack for every timer that it sets and cancels, several per message; one line is enough
+// to say where a real one came from.
+Error.stackTraceLimit = 1;
+
 /** Shows an error as a log may carry it: its class and the first place in the stack, never its text. */
 export function describe(error) {
 	const name = error?.constructor?.name ?? typeof error;
