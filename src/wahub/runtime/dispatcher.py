@@ -4,14 +4,14 @@ Promise: an event that was committed is posted until a receiver takes it or its 
 every attempt. Inside a lane (one chat, or the lifecycle of an instance) the next event is posted only after the one
 before is settled. Not promised: that a receiver gets an event once, or order between lanes.
 
-The store knows everything; this loop holds only what is under way. One pass reads the heads of lanes that are due,
-leaving out endpoints that have no free slot, and starts what is not already running. A pass follows each hint, each
-finished attempt, the next retry time, and every `poll_every` seconds, since hints may be lost.
+The store knows everything; this loop holds what is under way and a little more (runtime/endpoints.py). One pass reads
+the heads of lanes that are due, leaving out endpoints that hold enough, and starts what has a free slot. A pass follows
+each hint, each finished attempt, the next retry time, and every `poll_every` seconds, since hints may be lost.
 
 - *One endpoint cannot hold up others*: an endpoint is (instance, URL) and has `concurrency` slots. A full one is left
-  out of the read, so its backlog never fills a batch. The limit of a read is larger than what is under way; so a full
-  batch always has something new to start, and the pass repeats until a batch is not full.
-- *Fair*: from one batch the first of every endpoint starts before the second of any.
+  out of the read, so its backlog never fills a batch. The limit of a read is larger than what is held; so a full batch
+  always has something new to take, and the pass repeats until a batch is not full.
+- *Fair*: the first of every endpoint starts before the second of any.
 - *An endpoint that does not answer at all* gets one attempt at a time until it answers; each costs a whole timeout.
 - *No attempt on stale news*: a read may have begun before an attempt was saved and end after it; what finished in
   between is left for the next pass.
@@ -30,8 +30,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 
 import structlog
@@ -42,35 +41,26 @@ from wahub.ports.clock import Clock
 from wahub.ports.poster import Poster, PostResult
 from wahub.ports.store import Database, Tx
 from wahub.ports.wakeup import WEBHOOKS, Wakeup
+from wahub.runtime.endpoints import EndpointKey, Endpoints
 from wahub.services import webhook
 
 log = structlog.get_logger("wahub.webhooks")
 
-EndpointKey = tuple[InstanceId, str]
-
 _BATCH = 128
-_MOST_UNDER_WAY = 1024
+_MOST_RUNNING = 512
 """Sockets that all endpoints together may hold."""
+
+_MOST_HELD = 2048
+"""Deliveries in memory, running or waiting for a slot."""
 
 _LONGEST_HOLD = 60.0
 """Seconds for which a lane waits at most after a result could not be saved."""
 
-_MOST_REMEMBERED = 10_000
-"""Endpoints without an answer that are remembered while nothing is under way to them."""
-
 _QUIET_SECONDS = 300.0
 """The same failure of an instance is logged once in this time (contract D.3)."""
 
-
-@dataclass(slots=True)
-class _Endpoint:
-    """What is under way to one (instance, URL)."""
-
-    lanes: set[str] = field(default_factory=set)
-    answers: bool = True
-
-    def is_full(self, concurrency: int) -> bool:
-        return len(self.lanes) >= (concurrency if self.answers else 1)
+_MOST_FAILURES_KNOWN = 10_000
+"""After so many different ones the record of what was logged starts anew."""
 
 
 class Dispatcher:
@@ -95,7 +85,7 @@ class Dispatcher:
         self._signer = Signer(settings)
         self._unit = unit
         self._poll_every = poll_every
-        self._endpoints: dict[EndpointKey, _Endpoint] = {}
+        self._endpoints = Endpoints(settings.concurrency, _MOST_RUNNING, _MOST_HELD)
         self._under_way: set[asyncio.Task[None]] = set()
         self._finished_meanwhile: set[str] = set()
         """Events whose attempt ended since the last read of the store began."""
@@ -175,40 +165,24 @@ class Dispatcher:
     async def _start_due(self) -> float | None:
         """Start everything that is due and has a slot; returns the next time at which something will be."""
         while True:
-            room = _MOST_UNDER_WAY - len(self._under_way)
-            if room <= 0 or self._stopping:
+            if self._stopping or not self._endpoints.has_room:
                 return None
             now = self._clock.now()
-            full = [key for key, endpoint in self._endpoints.items() if endpoint.is_full(self._settings.concurrency)]
-            limit = _BATCH + len(self._under_way)
+            limit = _BATCH + self._endpoints.held
             self._finished_meanwhile.clear()
-            due, next_at = await self._database.read(partial(_look, now=now, limit=limit, full=full))
-            self._start([delivery for delivery in due if delivery.event_id not in self._finished_meanwhile], room)
+            due, next_at = await self._database.read(partial(_look, now=now, limit=limit, full=self._endpoints.full()))
+            if self._stopping:
+                return None
+            news = [delivery for delivery in due if delivery.event_id not in self._finished_meanwhile]
+            self._begin(self._endpoints.accept(news))
             if len(due) < limit:
                 return next_at
 
-    def _start(self, due: Sequence[Delivery], room: int) -> None:
-        """Start deliveries, one of each endpoint in turn, as far as there are slots."""
-        turns: dict[EndpointKey, list[Delivery]] = {}
-        for delivery in due:
-            turns.setdefault((delivery.instance, delivery.url), []).append(delivery)
-        while turns and room > 0:
-            for key in list(turns):
-                delivery = turns[key].pop(0)
-                if not turns[key]:
-                    del turns[key]
-                endpoint = self._endpoints.setdefault(key, _Endpoint())
-                if endpoint.is_full(self._settings.concurrency):
-                    turns.pop(key, None)
-                elif delivery.lane not in endpoint.lanes and room > 0:
-                    room -= 1
-                    self._begin(key, endpoint, delivery)
-
-    def _begin(self, key: EndpointKey, endpoint: _Endpoint, delivery: Delivery) -> None:
-        endpoint.lanes.add(delivery.lane)
-        task = asyncio.create_task(self._deliver(endpoint, delivery))
-        self._under_way.add(task)
-        task.add_done_callback(lambda done: self._end(done, key, delivery))
+    def _begin(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            task = asyncio.create_task(self._deliver(delivery))
+            self._under_way.add(task)
+            task.add_done_callback(partial(self._end, delivery))
 
     async def _wait(self, next_at: float | None) -> None:
         """Wait for a kick or for `next_at`. The poll kicks through `_listen`."""
@@ -226,10 +200,10 @@ class Dispatcher:
 
     # --- one attempt -------------------------------------------------------------------------------------------------
 
-    async def _deliver(self, endpoint: _Endpoint, delivery: Delivery) -> None:
+    async def _deliver(self, delivery: Delivery) -> None:
         """One attempt and its saved result."""
         try:
-            await self._attempt(endpoint, delivery)
+            await self._attempt(delivery)
         except Exception as error:  # noqa: BLE001 - any fault of the store, or a bug: neither may end the loop
             log.error(
                 "webhook result not saved",
@@ -239,24 +213,23 @@ class Dispatcher:
             )
             await self._clock.sleep(min(self._settings.backoff.delay(delivery.attempts + 1), _LONGEST_HOLD))
 
-    def _end(self, task: asyncio.Task[None], key: EndpointKey, delivery: Delivery) -> None:
+    def _end(self, delivery: Delivery, task: asyncio.Task[None]) -> None:
         """The attempt is over, also when it was cancelled before it began: its lane is free."""
         self._under_way.discard(task)
         self._finished_meanwhile.add(delivery.event_id)
-        endpoint = self._endpoints[key]
-        endpoint.lanes.discard(delivery.lane)
-        if not endpoint.lanes and (endpoint.answers or len(self._endpoints) > _MOST_REMEMBERED):
-            del self._endpoints[key]
+        if self._stopping:
+            self._endpoints.forget_waiting()
+        self._begin(self._endpoints.finish(delivery))
         self._kick.set()
 
-    async def _attempt(self, endpoint: _Endpoint, delivery: Delivery) -> None:
+    async def _attempt(self, delivery: Delivery) -> None:
         now = self._clock.now()
         if stale(delivery, now):
             await self._database.write(lambda tx: webhook.give_up(tx, delivery, "expired before it could be posted"))
             return
         body = delivery.body.encode()
         answer = await self._poster.post(delivery.url, body, self._signer.headers(delivery, body, now))
-        endpoint.answers = answer.status is not None
+        self._endpoints.note_answer(delivery, answered=answer.status is not None)
         now, unit, policy = self._clock.now(), self._unit(), self._settings.backoff
         after = await self._database.write(lambda tx: webhook.note_result(tx, delivery, answer, now, unit, policy))
         self._tell(after, answer)
@@ -270,7 +243,7 @@ class Dispatcher:
         seen = self._logged.get((delivery.instance, error))
         if seen is not None and now - seen < _QUIET_SECONDS:
             return
-        if len(self._logged) >= _MOST_REMEMBERED:
+        if len(self._logged) >= _MOST_FAILURES_KNOWN:
             self._logged.clear()
         self._logged[delivery.instance, error] = now
         log.warning(
@@ -284,5 +257,5 @@ class Dispatcher:
         )
 
 
-def _look(tx: Tx, now: float, limit: int, full: Sequence[EndpointKey]) -> tuple[Sequence[Delivery], float | None]:
+def _look(tx: Tx, now: float, limit: int, full: Collection[EndpointKey]) -> tuple[Sequence[Delivery], float | None]:
     return tx.webhooks.due(now, limit, full), tx.webhooks.next_attempt_at(now)

@@ -303,9 +303,12 @@ class Troubled:
         self.failing: set[str] = set()
         self.late: asyncio.Event | None = None
         self.waiting = asyncio.Event()
+        self.failed = asyncio.Event()
+        self.reads: asyncio.Queue[None] = asyncio.Queue()
 
     async def write(self, work: Callable[..., Any]) -> Any:
         if "write" in self.failing:
+            self.failed.set()
             raise OSError("disk full")
         return await self._inner.write(work)
 
@@ -313,6 +316,7 @@ class Troubled:
         if "read" in self.failing:
             raise OSError("gone")
         found = await self._inner.read(work)
+        self.reads.put_nowait(None)
         if self.late is not None:
             self.waiting.set()
             await self.late.wait()
@@ -328,9 +332,13 @@ async def test_a_store_that_cannot_save_does_not_become_a_flood_of_posts(bench: 
         await bench.emit(shop)
         store.failing = {"write"}
         bench.start(store)
-        await there.wait_for(1)
+        await store.failed.wait()
         for _ in range(5):
             await bench.emit(shop)
+            while not store.reads.empty():
+                store.reads.get_nowait()
+            bench.wakeup.notify("webhooks")
+            await store.reads.get()
         assert len(there.got) == 1
         store.failing = set()
         for _ in range(3):
