@@ -7,8 +7,7 @@ with its WhatsApp message id before the 202 leaves; it is never put on the wire 
 from __future__ import annotations
 
 import re
-import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,6 +15,7 @@ from starlette.responses import Response
 from wahub.api import schemas
 from wahub.api.body import read_fields
 from wahub.api.deps import ApiDeps
+from wahub.api.entropy import Entropy
 from wahub.api.hub import path_id
 from wahub.domain.errors import CallerError, RequestNotFoundError
 from wahub.domain.ids import InstanceId, QueueId
@@ -33,6 +33,7 @@ class OutboxRoutes:
     """Handlers."""
 
     deps: ApiDeps
+    entropy: Entropy = field(default_factory=Entropy)
 
     async def send(self, request: Request) -> Response:
         """`POST /instances/{id}/client/action/send-message`."""
@@ -49,8 +50,8 @@ class OutboxRoutes:
             instance=wanted,
             chat=asked.chat,
             content=asked.content,
-            queue_id=QueueId(secrets.token_hex(16)),
-            entropy=secrets.token_bytes(16),
+            queue_id=QueueId(self.entropy.take(16).hex()),
+            entropy=self.entropy.take(16),
             explicit_key=asked.explicit_key,
             order=asked.order,
         )
