@@ -76,13 +76,16 @@ class RefusedError(Exception):
 
 
 class NetworkPort(Protocol):
-    """What a phone may ask of the network. Calls return at once; replies that are stanzas come to `PhonePort.receive`."""
+    """What a phone may ask of the network.
+
+    Calls return at once; replies that are stanzas come to `PhonePort.receive` in a later turn of the event loop.
+    """
 
     def submit(self, sender: Jid, stanza: Node) -> None:
         """Hand in a stanza (message, receipt, ack, presence, chatstate) as the device `sender`."""
 
     def device_jids(self, user: Jid) -> list[Jid]:
-        """All devices of a user (number or LID, answered in the same address space), the phone first. Unknown: empty."""
+        """All devices of a user (number or LID, answered in the same space), the phone first. Unknown: empty."""
 
     def take_bundle(self, device: Jid) -> KeyBundle:
         """Public keys of a device; uses up one one-time prekey when there is one. RefusedError 404 if unknown."""
@@ -96,7 +99,10 @@ class NetworkPort(Protocol):
 
 
 class AccountSigner(Protocol):
-    """The phone's part of ADV: it signs what makes a companion its own (source: whatsmeow pair.go, Baileys validate-connection)."""
+    """The phone's part of ADV: it signs what makes a companion its own.
+
+    source: whatsmeow pair.go, Baileys src/Utils/validate-connection.ts
+    """
 
     def sign(self, message: bytes) -> bytes:
         """XEdDSA signature (64 bytes) over `message` by the account's identity key."""

@@ -118,6 +118,7 @@ async def running(options: SandboxOptions) -> AsyncIterator[Addresses]:
         addresses = _addresses(options.host, chat_socket, media_socket, keys.trust_root, certificate)
         media = MediaApp()
         media.host = network.media_host = addresses.media_url.removeprefix("https://")
+        network.on_reset = media.clear
         world.ws_url = addresses.ws_url
         servers = [
             (_Server(_config(_Ports(ChatApp(network), build_control_app(world)))), chat_socket),

@@ -199,11 +199,15 @@ class TestPrekeys:
         assert child_data(digest, "identity") == client.identity.key.public
 
     async def test_keys_of_a_stranger_are_an_error(self, network: Network, alice: Person) -> None:
-        client = await linked(network, alice)
+        client, gone = await linked(network, alice), await linked(network, alice)
+        network.remove_device(ALICE, 2)
+        client.query("encrypt", "get", Node("key", {}, [Node("user", {"jid": gone.address})]))
+        assert kinds(network) == []
         wanted = Node("key", {}, [Node("user", {"jid": "99@s.whatsapp.net"})])
         listed = client.query("encrypt", "get", wanted).child("list")
         assert listed is not None
         assert listed.children[0].children[0].attrs["code"] == "404"
+        assert kinds(network) == ["recipient"]
 
 
 class TestRouting:

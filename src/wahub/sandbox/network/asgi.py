@@ -42,6 +42,7 @@ class ChatApp:
         wake = session.wake
         while True:
             await wake.wait()
+            await asyncio.sleep(0)  # one turn for phones to answer, so that ack and receipts leave in one write
             wake.clear()
             store.commit()
             if session.aborted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ class Network:
     def __init__(self, keys: ServerKeys, store: Store | None = None) -> None:
         """Accounts of a state file come back at once; their phones attach themselves by `add_account`."""
         self._core = Core(keys, store or Store(None))
+        self.on_reset: Callable[[], None] = lambda: None
         persist.load(self._core)
 
     @property
@@ -198,6 +199,7 @@ class Network:
         core.subscribers.clear()
         core.stats = type(core.stats)()
         persist.forget_everything(core.store)
+        self.on_reset()
 
     def _account(self, number: str) -> Account:
         account = self._core.registry.by_number.get(number)

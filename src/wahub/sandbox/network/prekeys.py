@@ -83,6 +83,7 @@ def _bundles(core: Core, session: Session, query: Node) -> None:
 
 
 def _user(core: Core, session: Session, address: str) -> Node:
+    account = None
     try:
         jid = Jid.parse(address)
         account = core.account_of(jid)
@@ -90,7 +91,8 @@ def _user(core: Core, session: Session, address: str) -> Node:
             raise RefusedError(404, "no such account")
         bundle = take_bundle(core, account, jid.device)
     except (ValueError, RefusedError):
-        session.violation("recipient", "keys of an unknown device were asked for")
+        if account is None or not account.was_device(jid.device):
+            session.violation("recipient", "keys of an unknown device were asked for")
         return Node("user", {"jid": address}, [Node("error", {"code": "404", "text": "item-not-found"})])
     children = [
         Node("registration", {}, bundle.registration_id.to_bytes(4, "big")),
