@@ -36,22 +36,36 @@ def _heads() -> sa.CTE:
         .subquery("first")
     )
     heads = sa.select(first).cte("heads", recursive=True)
-    after, found = deliveries.alias("after"), deliveries.alias("found")
-    next_lane = (
-        sa.select(after.c.position)
-        .where(
-            after.c.state == _PENDING,
-            sa.tuple_(*(after.c[name] for name in _LANE)) > sa.tuple_(*(heads.c[name] for name in _LANE)),
-        )
-        .order_by(*(after.c[name] for name in (*_LANE, "position")))
-        .limit(literal_column("1"))
-        .correlate(heads)
-        .scalar_subquery()
+    found = deliveries.alias("found")
+    # One search per level of the index. A comparison of whole rows would be one search, but SQLite uses only its first
+    # column, and then each jump reads all lanes of the instance that lie before it.
+    next_lane = sa.func.coalesce(
+        _first_after(heads, same=("instance", "url"), beyond="lane"),
+        _first_after(heads, same=("instance",), beyond="url"),
+        _first_after(heads, same=(), beyond="instance"),
     )
     step = sa.select(*(found.c[column.name] for column in first.c)).select_from(
         heads.join(found, found.c.position == next_lane)
     )
     return heads.union_all(step)
+
+
+def _first_after(heads: sa.CTE, same: tuple[str, ...], beyond: str) -> sa.ScalarSelect[Any]:
+    """The first pending row whose `same` columns equal the head's and whose next column lies beyond the head's."""
+    after = deliveries.alias("after")
+    ordered = (*_LANE, "position")[len(same) :]
+    return (
+        sa.select(after.c.position)
+        .where(
+            after.c.state == _PENDING,
+            *(after.c[name] == heads.c[name] for name in same),
+            after.c[beyond] > heads.c[beyond],
+        )
+        .order_by(*(after.c[name] for name in ordered))
+        .limit(literal_column("1"))
+        .correlate(heads)
+        .scalar_subquery()
+    )
 
 
 _HEADS = _heads()
