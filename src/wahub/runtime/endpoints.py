@@ -66,6 +66,8 @@ class Endpoints:
                 endpoint.lanes.add(delivery.lane)
                 endpoint.waiting.append(delivery)
                 self.held += 1
+        for key, endpoint in touched.items():
+            self._forget_if_idle(key, endpoint)
         return self._turns(list(touched.values()))
 
     def finish(self, delivery: Delivery) -> list[Delivery]:
@@ -77,8 +79,7 @@ class Endpoints:
         self.held -= 1
         others_wait = self.running >= self._most_running
         self.running -= 1
-        if not endpoint.lanes and (endpoint.answers or len(self._known) > _MOST_REMEMBERED):
-            del self._known[key]
+        self._forget_if_idle(key, endpoint)
         return self._turns([endpoint, *self._known.values()] if others_wait else [endpoint])
 
     def note_answer(self, delivery: Delivery, answered: bool) -> None:
@@ -92,6 +93,10 @@ class Endpoints:
         """Let go of all that was not started."""
         for endpoint in self._known.values():
             self._let_go(endpoint)
+
+    def _forget_if_idle(self, key: EndpointKey, endpoint: _Endpoint) -> None:
+        if not endpoint.lanes and (endpoint.answers or len(self._known) > _MOST_REMEMBERED):
+            del self._known[key]
 
     def _let_go(self, endpoint: _Endpoint) -> None:
         self.held -= len(endpoint.waiting)
