@@ -66,8 +66,8 @@ class WebhookSettings:
 
     @property
     def backoff(self) -> Backoff:
-        """The waits between attempts."""
-        return Backoff(self.retry_base, self.retry_max)
+        """The waits between attempts; never none at all, or a failing receiver would be posted to without a pause."""
+        return Backoff(max(self.retry_base, 0.01), max(self.retry_max, 0.01))
 
 
 # --- who gets what ----------------------------------------------------------------------------------------------------

@@ -200,3 +200,8 @@ def test_other_events_get_an_attempt_even_after_a_long_outage() -> None:
 def test_presence_is_never_retried() -> None:
     once = replace(DELIVERY, event="presence")
     assert after_attempt(once, PostResult(500), NOW, 0.5, POLICY).state is DeliveryState.DEAD
+
+
+def test_there_is_always_a_pause_between_attempts() -> None:
+    policy = WebhookSettings(retry_base=0.0, retry_max=0.0).backoff
+    assert after_attempt(DELIVERY, PostResult(500), NOW, 0.0, policy).next_attempt_at > NOW
