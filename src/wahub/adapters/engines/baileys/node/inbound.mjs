@@ -60,6 +60,7 @@ export class Inbound {
 		if (node.attrs.offline !== undefined && ciphertexts.some(child => child.attrs.type !== 'msmsg')) {
 			this.offline.add(stanza);
 		}
+		keepInLine(node);
 	}
 
 	/**
@@ -205,6 +206,15 @@ export class Inbound {
 		this.keyOfSequence.clear();
 		this.recent.clear();
 	}
+}
+
+/**
+ * Baileys handles the stanzas of the offline queue one after the other, but live ones as they come: the first message of
+ * a new contact, which has more to do, would be overtaken by the next, and the offline queue by live messages. All of
+ * them go through that one line (source: Socket/messages-recv.js processNode, Utils/offline-node-processor.js).
+ */
+function keepInLine(node) {
+	node.attrs.offline ??= '0';
 }
 
 async function envelopeOf(message, author, attrs, me, keys) {
