@@ -155,8 +155,10 @@ async def test_a_spool_that_cannot_be_written_acknowledges_nothing(
     assert (await watcher.first(Inbound)).body["text"] == "not lost"
 
 
-@pytest.mark.parametrize("point", ["after_spool", "after_key_commit", "after_receipt"])
-@pytest.mark.parametrize("first_contact", [True, False], ids=["first", "later"])
+@pytest.mark.parametrize(
+    ("point", "first_contact"),
+    [("after_spool", False), ("after_key_commit", True), ("after_key_commit", False), ("after_receipt", False)],
+)
 async def test_a_received_message_survives_a_crash(
     start_engine: StartEngine, box: Box, box_settings: BaileysSettings, point: str, first_contact: bool
 ) -> None:

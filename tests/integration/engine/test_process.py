@@ -16,14 +16,14 @@ from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.vault import MemoryVault
 from tests.integration.engine.waiting import Watcher, is_running, until
 
-from wahub.adapters.engines.baileys import run_files
+from wahub.adapters.engines.baileys import process, run_files
 from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.adapters.engines.baileys.settings import BaileysSettings
 from wahub.domain.errors import EngineDownError
 from wahub.domain.ids import ChatId, InstanceId, MessageId
 from wahub.domain.instance import Disconnect
 from wahub.domain.message import Text
-from wahub.ports.engine import Closed, LinkSpec, SendNotStarted
+from wahub.ports.engine import Closed, LinkSpec, SendNotStarted, SendUncertain
 
 BLACK_HOLE = "ws://127.0.0.1:{port}/ws/chat"
 
@@ -194,3 +194,17 @@ async def test_frames_of_another_epoch_are_ignored(start_engine: StartEngine, si
     assert not link.closed
     closing.cancel()
     await link.close()
+
+
+async def test_a_process_that_reads_nothing_does_not_hold_up_the_gateway(
+    start_engine: StartEngine, silent_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_MAX_QUEUED_BYTES", 1_000_000)
+    engine = await start_engine(wa_url=silent_server)
+    link = await engine.open(spec(), MemoryVault())
+    [pid] = engine.pids
+    os.kill(pid, signal.SIGSTOP)
+    chat = ChatId.parse("15550001111")
+    sends = [asyncio.create_task(link.send(MessageId(f"3EB0{n:018X}"), chat, Text("x" * 4000))) for n in range(500)]
+    assert set(await asyncio.gather(*sends)) == {SendUncertain("engine_died")}
+    assert not is_running(pid)

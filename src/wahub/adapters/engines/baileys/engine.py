@@ -145,6 +145,11 @@ class BaileysEngine:
         """The processes that run now, for diagnostics."""
         return [slot.process.pid for slot in self._slots.values() if slot.process and slot.process.pid]
 
+    @property
+    def vitals(self) -> list[wire.Pong]:
+        """What the processes last said of themselves, a few seconds old, for diagnostics and metrics."""
+        return [slot.process.vitals for slot in self._slots.values() if slot.process and slot.process.vitals]
+
     # --- processes -------------------------------------------------------------------------------------------------
 
     def _room(self) -> _Slot:

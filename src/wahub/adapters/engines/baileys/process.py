@@ -46,7 +46,8 @@ class EngineProcess:
         self.alive = False
         """Between the end of the handshake and the notice of death."""
         self.answered_at = 0.0
-        self.rss = 0
+        self.vitals: wire.Pong | None = None
+        """What it last said of itself."""
         self._settings = settings
         self._on_frame = on_frame
         self._transport: asyncio.SubprocessTransport | None = None
@@ -237,8 +238,8 @@ class EngineProcess:
     def take(self, frame: wire.FromEngine) -> None:
         """A frame came."""
         match frame:
-            case wire.Pong(n=turn, rss=rss):
-                self.rss = rss
+            case wire.Pong(n=turn):
+                self.vitals = frame
                 self.answered_at = time.monotonic()
                 if self._pong is not None and not self._pong.done():
                     self._pong.set_result(turn)

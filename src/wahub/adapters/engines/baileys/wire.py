@@ -114,8 +114,12 @@ class HelloOk(_Frame, tag="hello_ok"):
 
 
 class Pong(_Frame, tag="pong"):
+    """`rss` and `heap` in bytes; `handles`: timers, sockets and pipes that Node holds."""
+
     n: int
     rss: int
+    heap: int
+    handles: int
     links: int
 
 

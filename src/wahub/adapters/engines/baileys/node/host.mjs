@@ -42,7 +42,7 @@ export class Host {
 			case 'hello':
 				return this.configure(frame);
 			case 'ping':
-				return this.send({ t: 'pong', n: frame.n, rss: process.memoryUsage.rss(), links: this.links.size });
+				return this.pong(frame.n);
 			case 'open':
 				return this.open(frame);
 			case 'answer':
@@ -66,6 +66,11 @@ export class Host {
 			default:
 				return undefined;
 		}
+	}
+
+	pong(n) {
+		const { rss, heapUsed: heap } = process.memoryUsage();
+		this.send({ t: 'pong', n, rss, heap, handles: process.getActiveResourcesInfo().length, links: this.links.size });
 	}
 
 	configure(hello) {

@@ -41,6 +41,8 @@ export class Link {
 		this.finished = null;
 		this.forgotten = false;
 		this.isOpen = false;
+		/** How many were in the offline queue, from its end until it is told. @type {number | null} */
+		this.caughtUp = null;
 		/** Why we end it ourselves; null while only the other side may. @type {string | null} */
 		this.cause = null;
 		this.qr = { refs: 0, shown: 0, deadline: 0 };
@@ -200,11 +202,21 @@ export class Link {
 		});
 		this.forgotten = true;
 		this.host.forget(this);
-		this.sock?.ws.removeAllListeners();
-		this.sock?.ws.on('error', () => {});
-		this.sock?.ev.removeAllListeners('creds.update');
+		this.dismantle();
+	}
+
+	/** Let go of what Baileys would keep for a minute: the queries that still wait for an answer, with their timers. */
+	dismantle() {
+		const sock = this.sock;
 		this.sock = null;
 		this.gate = null;
+		if (sock) {
+			sock.ws.on('error', () => {});
+			sock.ws.emit('error', new Error('link closed'));
+			sock.ws.removeAllListeners();
+			sock.ws.on('error', () => {});
+			sock.ev.removeAllListeners('creds.update');
+		}
 	}
 
 	// --- what Baileys reports -------------------------------------------------------------------------------------------
@@ -260,6 +272,7 @@ export class Link {
 		if (update.connection === 'open') {
 			this.isOpen = true;
 			this.tell('opened', { me: this.identity() });
+			this.tellCaughtUp();
 		}
 		if (update.connection === 'close') {
 			this.finish(update.lastDisconnect?.error ?? null);
@@ -299,7 +312,18 @@ export class Link {
 
 	onOffline(node) {
 		const count = Number(getBinaryNodeChild(node, 'offline')?.attrs.count ?? 0) || 0;
-		this.inbound.whenOfflineDone(OFFLINE_PATIENCE_MS, () => this.ended || this.tell('caught_up', { offline_count: count }));
+		this.inbound.whenOfflineDone(OFFLINE_PATIENCE_MS, () => {
+			this.caughtUp = count;
+			this.tellCaughtUp();
+		});
+	}
+
+	/** The offline queue may be through before the login is; the gateway hears of it after the login. */
+	tellCaughtUp() {
+		if (this.isOpen && !this.ended && this.caughtUp !== null) {
+			this.tell('caught_up', { offline_count: this.caughtUp });
+			this.caughtUp = null;
+		}
 	}
 
 	onAck({ id, error }) {
