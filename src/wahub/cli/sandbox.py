@@ -35,6 +35,7 @@ def sandbox(
 
     import uvloop
 
+    from wahub.sandbox.network.store import StateFileError
     from wahub.sandbox.serve import SandboxError, SandboxOptions, SandboxSettingError
     from wahub.sandbox.serve import serve as run_sandbox
 
@@ -51,7 +52,7 @@ def sandbox(
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
             loop.run(run_sandbox(options))
-    except SandboxError as error:
+    except (SandboxError, StateFileError) as error:
         typer.echo(f"wahub: {error}", err=True)
         code = Exit.BAD_SETTING if isinstance(error, SandboxSettingError) else Exit.FAILED
         raise typer.Exit(int(code)) from error

@@ -9,6 +9,10 @@ from typing import Any
 from wahub.domain.ids import InstanceId, MessageId
 
 
+_LAST_SECOND = 253_402_300_799
+"""The end of the year 9999."""
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """A message that reached an instance. Unique by (instance, chat, sender, message_id).
@@ -40,6 +44,7 @@ def from_engine(instance: InstanceId, body: Mapping[str, Any]) -> Received:
         from_me=bool(body.get("from_me")),
         type=str(body.get("type") or "unknown"),
         text=str(body.get("text") or ""),
-        timestamp=int(body.get("timestamp") or 0),
+        # A sender writes this number, and a webhook must not carry one that JavaScript would round (contract 0.7).
+        timestamp=min(max(int(body.get("timestamp") or 0), 0), _LAST_SECOND),
         raw=body.get("raw"),
     )
