@@ -81,6 +81,28 @@ class KeyReusedError(CallerError):
         super().__init__("idempotencyKey was already used with another payload: use a new key or send the same payload")
 
 
+class NotCancellableError(CallerError):
+    status = 409
+
+    def __init__(self, queue_id: str, state: str) -> None:
+        super().__init__(f"Request {queue_id} is {state}: only an item that never was on the wire can be cancelled")
+
+
+class NotRetryableError(CallerError):
+    status = 409
+
+    def __init__(self, queue_id: str, state: str) -> None:
+        remedy = "resolve it instead" if state == "unknown" else "send a new message instead"
+        super().__init__(f"Request {queue_id} is {state} and cannot be tried again: {remedy}")
+
+
+class NotUnknownError(CallerError):
+    status = 409
+
+    def __init__(self, queue_id: str, state: str) -> None:
+        super().__init__(f"Request {queue_id} is {state}: only an item in state unknown can be resolved")
+
+
 class QueueFullError(CallerError):
     status = 429
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from wahub.domain.ids import ChatId
-from wahub.domain.message import Content
+from wahub.domain.message import Content, Poll, Text
 from wahub.domain.outbox import Entry, IdempotencyKey, ItemState, KeyKind
 
 
@@ -29,6 +29,10 @@ class KeyPolicy:
     derived: float = 600.0
 
 
+ANY_PAYLOAD = "*"
+"""The payload hash of an imported record: it matches whatever comes with its key (contract 0.4)."""
+
+
 class Verdict(Enum):
     """What to do with a request whose key is known."""
 
@@ -39,7 +43,12 @@ class Verdict(Enum):
 
 def payload_hash(chat: ChatId, content: Content) -> str:
     """The first 16 hex digits of SHA-256 over the compact JSON of the payload, keys in the order of contract C.1."""
-    document = {"type": "message", "chatId": str(chat), "message": content.text}
+    document: dict[str, object]
+    match content:
+        case Text(text):
+            document = {"type": "message", "chatId": str(chat), "message": text}
+        case Poll(caption, options):
+            document = {"type": "poll", "chatId": str(chat), "caption": caption, "options": list(options)}
     compact = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(compact.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
@@ -53,7 +62,8 @@ def make_key(
         return IdempotencyKey(explicit, KeyKind.EXPLICIT, digest)
     if order is not None:
         return IdempotencyKey(f"order:{order.shop}:{order.order_id}:{order.action}:v1", KeyKind.ORDER, digest)
-    return IdempotencyKey(f"message:{instance_name}:{digest}:v1", KeyKind.DERIVED, digest)
+    kind = "poll" if isinstance(content, Poll) else "message"
+    return IdempotencyKey(f"{kind}:{instance_name}:{digest}:v1", KeyKind.DERIVED, digest)
 
 
 def judge(key: IdempotencyKey, known: IdempotencyKey, entry: Entry | None, now: float, policy: KeyPolicy) -> Verdict:
@@ -62,7 +72,7 @@ def judge(key: IdempotencyKey, known: IdempotencyKey, entry: Entry | None, now: 
         return Verdict.NEW
     if entry.settled_at is not None and not entry.gave_up and _outlived(known, entry, now, policy):
         return Verdict.NEW
-    if key.kind is KeyKind.EXPLICIT and key.payload_hash != known.payload_hash:
+    if key.kind is KeyKind.EXPLICIT and known.payload_hash not in (key.payload_hash, ANY_PAYLOAD):
         return Verdict.CONFLICT
     return Verdict.REPLAY
 

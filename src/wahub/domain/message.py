@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,5 +12,15 @@ class Text:
     text: str
 
 
-Content = Text
-"""Everything that may be sent. A union once there is more than text."""
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """A poll. `secret` (32 bytes) encrypts its votes; it is chosen at acceptance, so that a resend is the same poll."""
+
+    caption: str
+    options: tuple[str, ...]
+    multiple: bool
+    secret: bytes = field(repr=False)
+
+
+Content = Text | Poll
+"""Everything that may be sent."""

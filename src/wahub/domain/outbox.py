@@ -1,5 +1,9 @@
 """The outbox: what may become of a message, decided in one place.
 
+The line: items of one chat and priority leave in the order in which they joined. An unscheduled item joins when it is
+accepted, a scheduled one at its time; from then on whatever is unsettled holds back what joined later, in its chat and
+priority only. High priority overtakes normal everywhere, also in its chat.
+
 An entry is accepted (`queued`), claimed for the wire (`sending`), and settled. Its WhatsApp message id is chosen at
 acceptance and never changes, so a resend carries the same id. `next_step` is the whole policy of contract 0.5: it
 takes an entry, what became of the attempt and the time, and says what to write. Nothing here reads a clock or a
@@ -11,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from wahub.domain.errors import NotCancellableError, NotRetryableError, NotUnknownError
 from wahub.domain.ids import ChatId, InstanceId, MessageId, QueueId
 from wahub.domain.message import Content
 from wahub.domain.retry import Backoff
@@ -48,6 +53,20 @@ _MARK_ORDER: dict[DeliveryMark | None, int] = {
 }
 
 
+class Priority(StrEnum):
+    """Which of two waiting items goes first, whatever their order of acceptance."""
+
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class Audience(StrEnum):
+    """Whom an item is for: a typing indicator is shown to those that the instance lists (contract C.8)."""
+
+    CUSTOMER = "customer"
+    MERCHANT = "merchant"
+
+
 class KeyKind(StrEnum):
     """The three kinds of idempotency key (contract 0.4)."""
 
@@ -63,6 +82,19 @@ class IdempotencyKey:
     value: str
     kind: KeyKind
     payload_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One line of an item's timeline: Unix seconds, what happened, and a detail without private content."""
+
+    at: float
+    kind: str
+    detail: str | None = None
+
+
+MOST_MOMENTS = 60
+"""A timeline keeps its beginning and its latest moments, so that a row cannot grow without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +122,17 @@ class Entry:
     settled_at: float | None = None
     delivery: DeliveryMark | None = None
     last_error: str | None = None
+    priority: Priority = Priority.NORMAL
+    audience: Audience = Audience.CUSTOMER
+    joined_at: float = 0.0
+    """When it joins the line: at acceptance, or at the time it is scheduled for."""
+    scheduled: bool = False
+    """Whether a caller chose the time (`sendAt`)."""
+    expires_at: float = float("inf")
+    """From then on it is not sent any more, unless it may be out already."""
+    typing: bool = True
+    """Whether the caller wants a typing indicator before it (`uxTyping`)."""
+    timeline: tuple[Moment, ...] = ()
     position: int = 0
     """Order of acceptance, given by the store."""
 
@@ -97,6 +140,13 @@ class Entry:
     def settled(self) -> bool:
         """Whether its fate is final. `unknown` is final once it will not be sent again."""
         return self.state not in UNSETTLED or self.gave_up
+
+    def noted(self, at: float, kind: str, detail: str | None = None) -> Entry:
+        """The entry with one more moment on its timeline."""
+        kept = self.timeline
+        if len(kept) >= MOST_MOMENTS:
+            kept = (*kept[:10], *kept[-(MOST_MOMENTS - 11) :])
+        return replace(self, timeline=(*kept, Moment(at, kind, detail)))
 
     @property
     def gave_up(self) -> bool:
@@ -167,18 +217,18 @@ def next_step(entry: Entry, result: SendResult, now: float, policy: SendPolicy) 
     """The entry as it is to be stored after `result`. Pure; the only place that decides an item's fate."""
     match result:
         case SendAcked():
-            return settle(entry, ItemState.SENT, now)
+            return settle(entry.noted(now, "acked"), ItemState.SENT, now)
         case SendRefused(code):
-            return _after_refusal(entry, code, now, policy)
+            return _after_refusal(entry.noted(now, "refused", str(code)), code, now, policy)
         case SendNotStarted(reason, permanent, link_lost):
-            back = replace(entry, resends=entry.resends - entry.on_wire)
+            back = replace(entry.noted(now, "not_started", reason), resends=entry.resends - entry.on_wire)
             if permanent and not entry.on_wire:
                 return settle(back, ItemState.FAILED, now, reason)
             if link_lost:
                 return _wait(back, now + LINK_RETRY_WAIT, reason)
             return _retry(back, now, reason, policy)
         case SendUncertain(reason):
-            return _after_uncertainty(entry, reason, now, policy)
+            return _after_uncertainty(entry.noted(now, "uncertain", reason), reason, now, policy)
 
 
 def settle(entry: Entry, state: ItemState, now: float, error: str | None = None) -> Entry:
@@ -195,8 +245,8 @@ def note_evidence(entry: Entry, mark: DeliveryMark, now: float) -> Entry:
         return entry
     further = mark if _MARK_ORDER[mark] > _MARK_ORDER[entry.delivery] else entry.delivery
     if entry.state is ItemState.SENT:
-        return entry if further is entry.delivery else replace(entry, delivery=further)
-    return replace(settle(entry, ItemState.SENT, now), delivery=further)
+        return entry if further is entry.delivery else replace(entry.noted(now, str(mark)), delivery=further)
+    return replace(settle(entry.noted(now, str(mark), "evidence"), ItemState.SENT, now), delivery=further)
 
 
 def await_evidence(entry: Entry, now: float, policy: SendPolicy) -> Entry:
@@ -214,12 +264,96 @@ def may_claim(entry: Entry, now: float) -> bool:
 def claim(entry: Entry, epoch: int, now: float) -> Entry:
     """The entry, claimed for the wire under a lease epoch. Sending an unknown one again counts as a resend."""
     return replace(
-        entry,
+        entry.noted(now, "resend" if entry.on_wire else "attempt"),
         state=ItemState.SENDING,
         claimed_epoch=epoch,
         claimed_at=now,
         resends=entry.resends + entry.on_wire,
     )
+
+
+# --- what callers may decide ------------------------------------------------------------------------------------------
+
+
+class Verdict(StrEnum):
+    """What a caller may say about an item of unknown fate (contract 0.5)."""
+
+    RESEND = "resend"
+    SENT = "sent"
+    FAILED = "failed"
+
+
+def resolve(entry: Entry, verdict: Verdict, now: float) -> Entry:
+    """End an unknown fate by the caller's word. NotUnknownError for an item whose fate is known."""
+    if entry.state is not ItemState.UNKNOWN:
+        raise NotUnknownError(entry.id, entry.state)
+    noted = entry.noted(now, "resolved", str(verdict))
+    match verdict:
+        case Verdict.SENT:
+            return settle(noted, ItemState.SENT, now)
+        case Verdict.FAILED:
+            return settle(noted, ItemState.FAILED, now, "resolved as failed by the caller")
+        case Verdict.RESEND:
+            # Once: its resends are used up, so the next uncertainty gives it back to the caller.
+            return replace(noted, next_attempt_at=now, settled_at=None, last_error=None)
+
+
+def cancel(entry: Entry, now: float) -> Entry:
+    """Take back an item that never was on the wire. NotCancellableError otherwise."""
+    if entry.state not in (ItemState.QUEUED, ItemState.HELD) or entry.on_wire:
+        raise NotCancellableError(entry.id, entry.state)
+    return settle(entry.noted(now, "cancelled"), ItemState.CANCELLED, now)
+
+
+def retry(entry: Entry, now: float) -> Entry:
+    """Try again now: a waiting item at once, a failed, expired or cancelled one from the start, under the same id.
+
+    NotRetryableError for an item that is sent, on the wire, or of unknown fate (that one is resolved instead).
+    """
+    if entry.state is ItemState.QUEUED:
+        return replace(entry.noted(now, "retried"), next_attempt_at=min(entry.next_attempt_at, now))
+    if entry.state not in (ItemState.FAILED, ItemState.EXPIRED, ItemState.CANCELLED) or entry.on_wire:
+        raise NotRetryableError(entry.id, entry.state)
+    return replace(
+        entry.noted(now, "retried"),
+        state=ItemState.QUEUED,
+        settled_at=None,
+        next_attempt_at=now,
+        attempts=0,
+        last_error=None,
+        expires_at=max(entry.expires_at, now + RETRIED_LIFE),
+    )
+
+
+RETRIED_LIFE = 86_400.0
+"""An item that was tried again by hand has at least a day."""
+
+
+def expire(entry: Entry, now: float) -> Entry:
+    """The entry, expired if its time is over and it never was on the wire."""
+    if entry.state not in (ItemState.QUEUED, ItemState.HELD) or entry.on_wire or now < entry.expires_at:
+        return entry
+    return settle(entry.noted(now, "expired"), ItemState.EXPIRED, now, entry.last_error or "expired")
+
+
+def hold(entry: Entry, reason: str, now: float) -> Entry:
+    """Keep an item back until a caller releases it. One on the wire or of unknown fate stays what it is."""
+    if entry.state is not ItemState.QUEUED:
+        return entry
+    return replace(entry.noted(now, "held", reason), state=ItemState.HELD, last_error=reason)
+
+
+def release(entry: Entry, now: float) -> Entry:
+    """Back into the line, at its old place."""
+    if entry.state is not ItemState.HELD:
+        return entry
+    state = ItemState.UNKNOWN if entry.on_wire else ItemState.QUEUED
+    return replace(
+        entry.noted(now, "released"), state=state, last_error=None, next_attempt_at=max(entry.next_attempt_at, now)
+    )
+
+
+# --- steps of the policy ----------------------------------------------------------------------------------------------
 
 
 def _after_refusal(entry: Entry, code: int, now: float, policy: SendPolicy) -> Entry:

@@ -128,6 +128,9 @@ class Inbound:
     """A decrypted message, durable in the engine's spool until `Link.ack_inbound(seq)`. May be reported again after a
     crash.
 
+    A vote on a poll of ours has the type `vote`, `poll_id` (the WhatsApp id of the poll) and `options` (the names
+    chosen, in the order of the poll; empty when the vote was withdrawn), decrypted with the poll's secret.
+
     `body` is plain data: `message_id`, `chat` (JID), `sender` (JID), `sender_phone` (digits or None), `sender_lid`
     (digits or None), `from_me`, `push_name`, `timestamp` (Unix seconds), `type` (text, image, …), `text`, and `raw`
     (the WhatsApp message as JSON text).
@@ -179,6 +182,12 @@ class Link(Protocol):
 
     async def send(self, message_id: MessageId, chat: ChatId, content: Content) -> SendResult:
         """Send under this id and wait for the server's answer. Never raises for a lost link: the result says it."""
+
+    async def show_typing(self, chat: ChatId, typing: bool) -> bool:
+        """Tell the chat that somebody types, or no longer does. False if it could not be told; never raises."""
+
+    async def exists(self, chat: ChatId) -> bool | None:
+        """Whether WhatsApp knows this phone number; None when it gave no answer. Never raises."""
 
     def extend(self, trusted_until: float) -> None:
         """Lengthen the term (monotonic seconds). Shorter or past values are ignored."""

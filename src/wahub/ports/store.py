@@ -18,7 +18,7 @@ from wahub.domain.ids import InstanceId, MessageId, QueueId, WorkerId
 from wahub.domain.inbox import Received
 from wahub.domain.instance import Instance
 from wahub.domain.lease import Lease
-from wahub.domain.outbox import Entry, IdempotencyKey
+from wahub.domain.outbox import Entry, IdempotencyKey, ItemState
 from wahub.domain.session import KeyChanges, KeyName
 from wahub.domain.webhook import Delivery
 
@@ -67,7 +67,7 @@ class Outbox(Protocol):
     """Entries of the outbox."""
 
     def add(self, entry: Entry) -> Entry:
-        """Insert at the end of the line; returns the entry with its position."""
+        """Insert; returns the entry with its position."""
 
     def get(self, instance: InstanceId, queue_id: QueueId) -> Entry | None: ...
 
@@ -77,17 +77,33 @@ class Outbox(Protocol):
     def save(self, entry: Entry) -> None:
         """Write every column that may change."""
 
+    def list(self, instance: InstanceId | None, state: ItemState | None, limit: int) -> Sequence[Entry]:
+        """The latest entries, newest first, of one instance or all, in one state or any."""
+
+    def expired(self, now: float, limit: int) -> Sequence[Entry]:
+        """Queued and held entries of all instances that never were on the wire and whose `expires_at` is over."""
+
+
+class Line(Protocol):
+    """The live part of an instance's outbox: what waits, in the order of the line (domain/outbox.py)."""
+
     def unsettled(self, instance: InstanceId) -> Sequence[Entry]:
-        """All entries that may still change by themselves (not unknown ones that were given up), in order."""
+        """All entries that may still change (also unknown ones that were given up), in order of joining."""
 
     def depth(self, instance: InstanceId) -> int:
         """How many entries are queued, sending, unknown (not given up) or held."""
 
     def next_due(self, instance: InstanceId, now: float) -> Entry | None:
-        """The first entry that may be claimed at `now`: nothing of its chat that is unsettled stands before it."""
+        """The first entry that may be claimed at `now`: high priority first, then by joining.
+
+        It has joined the line, and nothing unsettled of its chat and priority joined before it.
+        """
 
     def next_attempt_at(self, instance: InstanceId) -> float | None:
-        """The earliest time at which an entry that heads its chat wants to be tried; None when there is none."""
+        """The earliest time at which an entry that heads its chat and priority wants to be tried; None: none does."""
+
+    def last_joined_at(self, instance: InstanceId) -> float:
+        """When the last unsettled, unscheduled entry joined; 0 when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +128,47 @@ class OutboxKeys(Protocol):
 
     def add_claim(self, instance: InstanceId, at: float, forget_before: float) -> None:
         """Count a claim, and forget those before `forget_before`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Figures of contract A.1 `GET …/status`, over rolling windows."""
+
+    sent_1h: int
+    sent_24h: int
+    failures_1h: int
+    disconnects_1h: int
+    new_chats_24h: int
+    """Chats whose first message ever from this instance was sent in the last 24 h."""
+
+
+class Tally(Protocol):
+    """Counting what happened."""
+
+    def counters(self, instance: InstanceId, now: float) -> Counters: ...
+
+    def add_disconnect(self, instance: InstanceId, at: float) -> None:
+        """Count a lost link, and forget those older than a day."""
+
+    def audit(self, at: float, action: str, subject: InstanceId) -> None:
+        """Write down that something irreversible was done; of the subject only SHA-256 is kept (contract 0.13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What WhatsApp said of a number."""
+
+    exists: bool
+    checked_at: float
+
+
+class Contacts(Protocol):
+    """Which numbers are on WhatsApp, as it answered one instance or another."""
+
+    def get(self, phone: str) -> Knowledge | None:
+        """The last answer for these digits, however old."""
+
+    def put(self, phone: str, knowledge: Knowledge) -> None: ...
 
 
 class Inbox(Protocol):
@@ -163,7 +220,10 @@ class Tx(Protocol):
     instances: Instances
     leases: Leases
     outbox: Outbox
+    line: Line
     keys: OutboxKeys
+    tally: Tally
+    contacts: Contacts
     inbox: Inbox
     webhooks: Webhooks
     sessions: Sessions
