@@ -78,7 +78,7 @@ class Outbox(Protocol):
         """Write every column that may change."""
 
     def unsettled(self, instance: InstanceId) -> Sequence[Entry]:
-        """All entries that may still change by themselves (not unknown ones that were given up), in order."""
+        """All entries that may still change (also unknown ones that were given up), in order."""
 
     def depth(self, instance: InstanceId) -> int:
         """How many entries are queued, sending, unknown (not given up) or held."""
