@@ -8,7 +8,6 @@ from typing import Any
 
 from wahub.domain.ids import InstanceId, MessageId
 
-
 _LAST_SECOND = 253_402_300_799
 """The end of the year 9999."""
 
