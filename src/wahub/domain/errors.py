@@ -55,6 +55,16 @@ class NeedsQrError(CallerError):
         )
 
 
+class NotReadyError(CallerError):
+    def __init__(self, state: str) -> None:
+        super().__init__(f"Instance is not ready. Current state: {state}")
+
+
+class QueueEmptyError(CallerError):
+    def __init__(self) -> None:
+        super().__init__("Queue is empty: there is nothing to send")
+
+
 class InstanceNotFoundError(CallerError):
     status = 404
 

@@ -1,0 +1,103 @@
+"""Showing the queue: what waits, when it will go, and how full the windows are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wahub.domain.errors import InstanceNotFoundError
+from wahub.domain.ids import InstanceId
+from wahub.domain.instance import Instance, State
+from wahub.domain.outbox import Entry, ItemState, Priority
+from wahub.domain.pacing import HOUR, MINUTE, Pace, TypingPolicy, Waiting, forecast, typing_time
+from wahub.ports.store import Counters, Tx
+
+
+@dataclass(frozen=True, slots=True)
+class QueueItem:
+    """One waiting item. `next_attempt_at` is when it will be claimed if nothing goes wrong (Unix seconds)."""
+
+    entry: Entry
+    next_attempt_at: float
+    eligible: bool
+    """Whether it could go now but for its turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """A queue, in the order of the line."""
+
+    state: State
+    depth: int
+    sending: bool
+    items: tuple[QueueItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    """An instance with its counters; `minute` and `hour` are the claims inside the rolling windows."""
+
+    instance: Instance
+    depth: int
+    sending: bool
+    counters: Counters
+    minute: int
+    hour: int
+
+
+def overview(tx: Tx, wanted: InstanceId, now: float, pace: Pace, typing: TypingPolicy) -> QueueView:
+    """The queue of an instance with times computed from positions and windows. Raises InstanceNotFoundError."""
+    instance = _get(tx, wanted)
+    entries = tx.line.unsettled(wanted)
+    claims = [] if pace.unlimited else tx.keys.claims_since(wanted, now - HOUR)
+    waiting = [_waiting(entry, instance, typing) for entry in entries if _waits(entry)]
+    times = forecast(waiting, claims, now, pace)
+    items = tuple(
+        QueueItem(entry, max(times.get(entry.id, now), now), entry.next_attempt_at <= now and entry.joined_at <= now)
+        for entry in entries
+        if not entry.gave_up
+    )
+    return QueueView(instance.observed.state, tx.line.depth(wanted), _is_sending(entries), items)
+
+
+def status(tx: Tx, wanted: InstanceId, now: float) -> StatusView:
+    """The figures of `GET …/status`. Raises InstanceNotFoundError."""
+    instance = _get(tx, wanted)
+    claims = tx.keys.claims_since(wanted, now - HOUR)
+    return StatusView(
+        instance=instance,
+        depth=tx.line.depth(wanted),
+        sending=_is_sending(tx.line.unsettled(wanted)),
+        counters=tx.tally.counters(wanted, now),
+        minute=sum(at > now - MINUTE for at in claims),
+        hour=len(claims),
+    )
+
+
+def _get(tx: Tx, wanted: InstanceId) -> Instance:
+    instance = tx.instances.get(wanted)
+    if instance is None or instance.deleting:
+        raise InstanceNotFoundError(wanted)
+    return instance
+
+
+def _is_sending(entries: Sequence[Entry]) -> bool:
+    return any(entry.state is ItemState.SENDING for entry in entries)
+
+
+def _waits(entry: Entry) -> bool:
+    return entry.state in (ItemState.QUEUED, ItemState.UNKNOWN) and not entry.gave_up
+
+
+def _waiting(entry: Entry, instance: Instance, typing: TypingPolicy) -> Waiting:
+    config = instance.config
+    types = typing.enabled and config.typing_enabled and entry.typing and not entry.chat.is_group
+    types = types and entry.audience in config.apply_typing_to
+    return Waiting(
+        id=entry.id,
+        line=(str(entry.chat), str(entry.priority)),
+        high=entry.priority is Priority.HIGH,
+        ready_at=entry.next_attempt_at,
+        joined_at=entry.joined_at,
+        typing=typing_time(entry.id, typing) if types else 0.0,
+    )
