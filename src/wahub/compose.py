@@ -35,7 +35,7 @@ from wahub.config import Settings, is_loopback
 from wahub.domain.idempotency import KeyPolicy
 from wahub.domain.ids import WorkerId
 from wahub.domain.outbox import SendPolicy
-from wahub.domain.pacing import Pace
+from wahub.domain.pacing import Pace, TypingPolicy
 from wahub.domain.retry import Backoff, ReconnectLadder
 from wahub.domain.webhook import WebhookSettings
 from wahub.ports.store import Database
@@ -43,7 +43,7 @@ from wahub.process import StopSignals, announce, listen, pid_file, prepare_data_
 from wahub.runtime.deps import RuntimeDeps, RuntimeSettings
 from wahub.runtime.dispatcher import Dispatcher
 from wahub.runtime.supervisor import Supervisor
-from wahub.services.outbox import QueueLimits
+from wahub.services.outbox import QueueLimits, SendRules
 
 log = structlog.get_logger("wahub")
 
@@ -170,6 +170,7 @@ class Gateway:
             settings=_runtime_settings(self._settings),
             new_id=lambda: secrets.token_hex(16),
             random=random.random,
+            farewell=self._dispatcher.farewell,
             fault=self._fault,
         )
 
@@ -228,14 +229,30 @@ def _runtime_settings(settings: Settings) -> RuntimeSettings:
         lease_renew_every=settings.lease_renew_every_ms / 1000,
         restore_concurrency=settings.restore_concurrency,
         restore_jitter=(low / 1000, high / 1000),
-        send_policy=SendPolicy(
-            retry=Backoff(settings.retry_base_ms / 1000, settings.retry_max_ms / 1000),
-            evidence_wait=settings.unknown_evidence_ms / 1000,
+        rules=SendRules(
+            policy=SendPolicy(
+                retry=Backoff(settings.retry_base_ms / 1000, settings.retry_max_ms / 1000),
+                evidence_wait=settings.unknown_evidence_ms / 1000,
+            ),
+            pace=_pace(settings),
+            typing=_typing(settings),
         ),
-        pace=Pace(settings.sends_per_minute, settings.sends_per_hour, settings.send_spacing_ms / 1000),
         ladder=ReconnectLadder(
             settings.reconnect_base_ms / 1000, settings.reconnect_max_ms / 1000, settings.max_reconnect_attempts
         ),
+    )
+
+
+def _pace(settings: Settings) -> Pace:
+    return Pace(settings.sends_per_minute, settings.sends_per_hour, settings.send_spacing_ms / 1000)
+
+
+def _typing(settings: Settings) -> TypingPolicy:
+    return TypingPolicy(
+        enabled=settings.typing_enabled,
+        shortest=settings.typing_min_ms / 1000,
+        longest=settings.typing_max_ms / 1000,
+        cap=settings.typing_max_total_ms / 1000,
     )
 
 
@@ -260,8 +277,11 @@ def _api_settings(settings: Settings) -> ApiSettings:
         block_private=settings.webhook_block_private,
         ready_watchdog_ms=settings.ready_watchdog_ms,
         version=__version__,
+        pace=_pace(settings),
+        typing=_typing(settings),
         limits=QueueLimits(
             max_queue=settings.max_queue_size,
+            item_ttl=settings.queue_item_ttl_hours * 3_600.0,
             keys=KeyPolicy(derived=float(settings.idempotency_derived_ttl_sec)),
         ),
     )

@@ -13,6 +13,14 @@ _LAST_SECOND = 253_402_300_799
 
 
 @dataclass(frozen=True, slots=True)
+class Vote:
+    """A vote on a poll of ours: the chosen names in the order of the poll; empty when it was withdrawn."""
+
+    poll_id: MessageId
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Received:
     """A message that reached an instance. Unique by (instance, chat, sender, message_id).
 
@@ -30,6 +38,7 @@ class Received:
     text: str
     timestamp: int
     raw: str | None = None
+    vote: Vote | None = None
 
 
 def from_engine(instance: InstanceId, body: Mapping[str, Any]) -> Received:
@@ -46,4 +55,11 @@ def from_engine(instance: InstanceId, body: Mapping[str, Any]) -> Received:
         # A sender writes this number, and a webhook must not carry one that JavaScript would round (contract 0.7).
         timestamp=min(max(int(body.get("timestamp") or 0), 0), _LAST_SECOND),
         raw=body.get("raw"),
+        vote=_vote(body),
     )
+
+
+def _vote(body: Mapping[str, Any]) -> Vote | None:
+    if body.get("type") != "vote" or body.get("poll_id") is None:
+        return None
+    return Vote(MessageId(str(body["poll_id"])), tuple(str(name) for name in body.get("options") or ()))

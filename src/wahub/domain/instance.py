@@ -202,3 +202,5 @@ class Instance:
     created_at: float
     deleting: bool = False
     """Someone asked to delete it: no new sends, no new links."""
+    unlinking: bool = False
+    """Someone asked to unlink it and to keep its queue."""

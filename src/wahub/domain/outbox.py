@@ -363,6 +363,13 @@ def _after_refusal(entry: Entry, code: int, now: float, policy: SendPolicy) -> E
     reason = f"refused by WhatsApp ({code})"
     if code == 429 or code >= 500:
         return _retry(entry, now, reason, policy)
+    return _give_up(entry, now, reason)
+
+
+def _give_up(entry: Entry, now: float, reason: str) -> Entry:
+    """No further attempt. A copy that may have arrived makes "failed" a guess: then the caller decides."""
+    if entry.on_wire:
+        return replace(entry, state=ItemState.UNKNOWN, settled_at=now, last_error=reason, claimed_epoch=None)
     return settle(entry, ItemState.FAILED, now, reason)
 
 
@@ -370,10 +377,7 @@ def _retry(entry: Entry, now: float, reason: str, policy: SendPolicy) -> Entry:
     tried = replace(entry, attempts=entry.attempts + 1)
     if tried.attempts < policy.max_attempts:
         return _wait(tried, now + policy.retry.delay(tried.attempts), reason)
-    if tried.on_wire:
-        # Its first copy may have arrived, so "failed" would be a guess: the caller decides.
-        return replace(tried, state=ItemState.UNKNOWN, settled_at=now, last_error=reason, claimed_epoch=None)
-    return settle(tried, ItemState.FAILED, now, reason)
+    return _give_up(tried, now, reason)
 
 
 def _wait(entry: Entry, until: float, reason: str) -> Entry:

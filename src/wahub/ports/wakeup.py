@@ -30,6 +30,11 @@ def outbox_topic(instance: str) -> str:
     return f"outbox:{instance}"
 
 
+def settled_topic(instance: str) -> str:
+    """The topic of items of an instance whose fate became known."""
+    return f"outbox-settled:{instance}"
+
+
 def link_topic(instance: str) -> str:
     """The topic of callers who want an instance's link back without sitting out a pause."""
     return f"link:{instance}"

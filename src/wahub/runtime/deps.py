@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from wahub.domain.ids import WorkerId
-from wahub.domain.outbox import SendPolicy
-from wahub.domain.pacing import Pace
+from wahub.domain.ids import QueueId, WorkerId
+from wahub.domain.instance import Instance
 from wahub.domain.retry import ReconnectLadder
 from wahub.ports.clock import Clock
 from wahub.ports.engine import Engine
 from wahub.ports.store import Database
 from wahub.ports.wakeup import Wakeup
+from wahub.services.outbox import SendRules
 
 
 def no_faults(_point: str) -> None:
@@ -40,9 +40,18 @@ class RuntimeSettings:
     """How long a stop waits for the item on the wire."""
     delete_patience: float = 5.0
     """How long a delete waits for it (contract 0.13), and for a link to unlink at the server."""
-    send_policy: SendPolicy = field(default_factory=SendPolicy)
-    pace: Pace = field(default_factory=Pace)
+    sweep_every: float = 5.0
+    """How often items whose time is over are looked for."""
+    rules: SendRules = field(default_factory=SendRules)
     ladder: ReconnectLadder = field(default_factory=ReconnectLadder)
+
+
+Farewell = Callable[[Instance, tuple[QueueId, ...]], Awaitable[None]]
+"""Posts `instance_deleted` once, best effort, with the ids of the items that were cancelled (contract 0.13)."""
+
+
+async def no_farewell(_instance: Instance, _cancelled: tuple[QueueId, ...]) -> None:
+    """For a runtime without webhooks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,5 +67,6 @@ class RuntimeDeps:
     """A fresh random id (32 hex digits)."""
     random: Callable[[], float]
     """A random number in [0, 1)."""
+    farewell: Farewell = no_farewell
     fault: Callable[[str], None] = no_faults
     """Called at named points; kills the process in tests that ask for it (contract 0.11)."""

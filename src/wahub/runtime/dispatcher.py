@@ -35,7 +35,8 @@ from functools import partial
 
 import structlog
 
-from wahub.domain.ids import InstanceId
+from wahub.domain.ids import InstanceId, QueueId
+from wahub.domain.instance import Instance
 from wahub.domain.webhook import Delivery, Signer, WebhookSettings, stale
 from wahub.ports.clock import Clock
 from wahub.ports.poster import Poster, PostResult
@@ -126,6 +127,18 @@ class Dispatcher:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    async def farewell(self, instance: Instance, cancelled: tuple[QueueId, ...]) -> None:
+        """Post `instance_deleted` once, best effort: its deliveries are about to be removed with everything else."""
+        data = {"cancelled": list(cancelled)}
+        now = self._clock.now()
+        delivery = webhook.farewell(instance, data, now=now)
+        if delivery is None:
+            return
+        body = delivery.body.encode()
+        answer = await self._poster.post(delivery.url, body, self._signer.headers(delivery, body, now))
+        if not answer.ok:
+            log.warning("nobody took the news of a deleted instance", instance=instance.id, status=answer.status)
 
     async def idle(self) -> None:
         """Wait until nothing is under way and a look at the store, begun after this call, found nothing due."""

@@ -17,17 +17,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
 
 from wahub.domain.errors import EngineDownError, InstanceNotFoundError, StaleLeaseError
-from wahub.domain.ids import InstanceId, MessageId
-from wahub.domain.inbox import from_engine
+from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Disconnect, Instance
 from wahub.domain.lease import Lease
-from wahub.domain.outbox import DeliveryMark
 from wahub.ports.engine import (
     Acked,
     CaughtUp,
@@ -45,23 +42,14 @@ from wahub.ports.store import Tx
 from wahub.ports.wakeup import WEBHOOKS, link_topic, outbox_topic
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.leaser import Leaser
+from wahub.runtime.reports import ReportBatch
 from wahub.runtime.sender import Sender
 from wahub.runtime.vault import StoreVault
-from wahub.services import inbox, instance, outbox
+from wahub.services import instance, outbox
 
 log = structlog.get_logger("wahub.runner")
 
 _STALE_PAUSE = 1.0
-
-_MARKS = {
-    "delivered": DeliveryMark.DELIVERED,
-    "inactive": DeliveryMark.DELIVERED,
-    "read": DeliveryMark.READ,
-    "played": DeliveryMark.PLAYED,
-    # A device that asks for a retry, and the account's other devices, prove that the server has the message.
-    "retry": DeliveryMark.SERVER,
-    "sender": DeliveryMark.SERVER,
-}
 
 
 class Runner:
@@ -79,6 +67,8 @@ class Runner:
         self._link: Link | None = None
         self._sender: Sender | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._unlinked = asyncio.Event()
+        self._unlinked.set()
         self._attempt = 0
         self._caught_up = False
         """The current link's offline queue is drained."""
@@ -116,12 +106,30 @@ class Runner:
 
     async def delete(self) -> None:
         """Unlink at the server, close, and remove everything of the instance (contract 0.13)."""
+        deps = self._deps
         self._stopping = True
-        await self._end_link(self._deps.settings.delete_patience, logout=True)
-        await self._end_task()
+        await self._stop_sender(deps.settings.delete_patience)
         lease = self.lease or await self._claim()
-        await self._deps.database.write(lambda tx: instance.finish_delete(tx, lease))
+        known, cancelled = await deps.database.write(lambda tx: instance.prepare_delete(tx, lease, deps.clock.now()))
+        await self._end_link(deps.settings.delete_patience, logout=True)
+        await self._end_task()
+        if known is not None:
+            await deps.farewell(known, cancelled)
+        await deps.database.write(lambda tx: instance.finish_delete(tx, lease, deps.clock.now()))
         self._leaser.forget(self.instance)
+
+    async def unlink(self) -> None:
+        """Log out at the server and wait for a new scan; the queue stays (contract 0.13, `keep=1`)."""
+        deps, lease = self._deps, self._lease
+        # The loop must not open the next link before the credentials of this one are gone.
+        self._unlinked.clear()
+        try:
+            await self._end_link(deps.settings.delete_patience, logout=True)
+            await deps.database.write(lambda tx: instance.finish_unlink(tx, lease, deps.clock.now(), deps.new_id()))
+        finally:
+            self._unlinked.set()
+        deps.wakeup.notify(WEBHOOKS)
+        self.hurry()
 
     @property
     def done(self) -> bool:
@@ -153,6 +161,7 @@ class Runner:
                 return
             if reason in (Disconnect.TERM_EXPIRED, Disconnect.CLOSED_BY_US):
                 # The term ran out under the link: only a new epoch may go on.
+                await self._unlinked.wait()
                 self.lease = None
                 continue
             await self._pause(self._pause_after(reason))
@@ -165,7 +174,7 @@ class Runner:
             log.info("sends of unknown fate taken over", instance=self.instance, count=found)
 
     def _recover(self, tx: Tx) -> int:
-        return outbox.recover(tx, self._lease, self._deps.clock.now(), self._deps.settings.send_policy)
+        return outbox.recover(tx, self._lease, self._deps.clock.now(), self._deps.settings.rules.policy)
 
     async def _claim(self) -> Lease:
         while True:
@@ -223,7 +232,7 @@ class Runner:
             await link.close()
 
     async def _serve(self, link: Link, lease: Lease) -> Disconnect:
-        batch = _Batch(self._deps, lease, link)
+        batch = ReportBatch(self._deps, lease, link)
         async for event in link.events():
             if isinstance(event, Inbound | Receipted | Acked):
                 await batch.add(event)
@@ -249,7 +258,7 @@ class Runner:
                 await self._note_opened(link, lease, Opened(me))
             case CaughtUp():
                 self._caught_up = True
-                policy = deps.settings.send_policy
+                policy = deps.settings.rules.policy
                 await deps.database.write(lambda tx: outbox.start_evidence_wait(tx, lease, now, policy))
                 deps.wakeup.notify(outbox_topic(self.instance))
             case _:
@@ -259,7 +268,7 @@ class Runner:
     async def _note_opened(self, link: Link, lease: Lease, event: Opened) -> None:
         deps = self._deps
         now, event_id = deps.clock.now(), deps.new_id()
-        policy = deps.settings.send_policy
+        policy = deps.settings.rules.policy
         # Until the engine says that the offline queue is drained, nothing of unknown fate may leave again. It may say
         # so before it says that the link is open: the server closes an empty queue at once.
         patience = 0.0 if self._caught_up else deps.settings.drain_patience
@@ -281,7 +290,7 @@ class Runner:
         deps = self._deps
         now, event_id = deps.clock.now(), deps.new_id()
         log.info("link closed", instance=self.instance, reason=str(event.reason), code=event.code)
-        if event.reason is Disconnect.CLOSED_BY_US and self._stopping:
+        if event.reason is Disconnect.CLOSED_BY_US and (self._stopping or not self._unlinked.is_set()):
             return
         await deps.database.write(lambda tx: instance.closed(tx, lease, event.reason, event.detail, now, event_id))
         deps.wakeup.notify(WEBHOOKS)
@@ -309,82 +318,3 @@ class Runner:
         except TimeoutError:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-
-
-class _Batch:
-    """Frequent reports, written several at a time: what came while one write was under way shares the next one.
-
-    A write that fails closes the link: what was not acknowledged is reported again by the next one.
-    """
-
-    LIMIT = 1_000
-    """Reports that may wait before the link is made to wait."""
-
-    def __init__(self, deps: RuntimeDeps, lease: Lease, link: Link) -> None:
-        self._deps = deps
-        self._lease = lease
-        self._link = link
-        self._waiting: list[Inbound | Receipted | Acked] = []
-        self._writing: asyncio.Task[None] | None = None
-
-    async def add(self, event: Inbound | Receipted | Acked) -> None:
-        """Queue a report; starts a write if none is under way."""
-        self._waiting.append(event)
-        if self._writing is None or self._writing.done():
-            await self._collect()
-            self._writing = asyncio.create_task(self._drain())
-        elif len(self._waiting) >= self.LIMIT:
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Wait until everything queued is stored; raises what the write raised."""
-        await self._collect()
-        await self._drain()
-
-    async def _collect(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            await writing
-
-    async def _drain(self) -> None:
-        try:
-            while self._waiting:
-                events, self._waiting = self._waiting, []
-                inbound = [event for event in events if isinstance(event, Inbound)]
-                proofs = [proof for event in events if (proof := _proof(event)) is not None]
-                await self._write(inbound, proofs, self._deps.clock.now())
-        except Exception:
-            await self._link.close()
-            raise
-
-    async def _write(
-        self, inbound: Sequence[Inbound], proofs: Sequence[tuple[tuple[MessageId, ...], DeliveryMark]], now: float
-    ) -> None:
-        lease, deps = self._lease, self._deps
-        received = [(from_engine(lease.instance, event.body), deps.new_id()) for event in inbound]
-
-        def work(tx: Tx) -> int:
-            for message, event_id in received:
-                inbox.ingest(tx, lease, message, now, event_id)
-            return sum(outbox.note_proof(tx, lease, ids, mark, now) for ids, mark in proofs)
-
-        if received or proofs:
-            moved = await deps.database.write(work)
-            if moved:
-                deps.wakeup.notify(outbox_topic(lease.instance))
-        for event in inbound:
-            deps.fault("after_ingest")
-            self._link.ack_inbound(event.seq)
-        if received:
-            deps.wakeup.notify(WEBHOOKS)
-
-
-def _proof(event: LinkEvent) -> tuple[tuple[MessageId, ...], DeliveryMark] | None:
-    """What an event proves about messages of ours; None if nothing."""
-    match event:
-        case Acked(message_id, None):
-            return (message_id,), DeliveryMark.SERVER
-        case Receipted(ids, kind) if kind in _MARKS:
-            return ids, _MARKS[kind]
-        case _:
-            return None

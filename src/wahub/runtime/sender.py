@@ -4,8 +4,9 @@ Promise: items leave in order (per chat and priority), each under the id it got 
 instance; what the server said is stored before the next one leaves. Not promised: that an item leaves at a given
 second.
 
-One round is: one transaction that settles the last attempt and claims the next item; then the wire. Claiming comes
-last before the wire, because a claimed row is one whose fate a crash makes unknown.
+One round is: one transaction that settles the last attempt and finds the next item; if that needs it, WhatsApp is asked
+about the number and the chat sees somebody type; another transaction looks again and claims; then the wire. Claiming
+comes last before the wire, because a claimed row is one whose fate a crash makes unknown.
 
 A crash
 - before the claim's commit leaves the item queued;
@@ -29,10 +30,11 @@ from wahub.domain.lease import Lease
 from wahub.domain.outbox import Entry, ItemState, SendResult, SendUncertain
 from wahub.ports.engine import Link
 from wahub.ports.store import Tx
-from wahub.ports.wakeup import outbox_topic
+from wahub.ports.wakeup import WEBHOOKS, outbox_topic, settled_topic
 from wahub.runtime.deps import RuntimeDeps
+from wahub.runtime.typing import prepare, stop_typing
 from wahub.services import outbox
-from wahub.services.outbox import Claimed, Idle
+from wahub.services.outbox import Claimed, Idle, Prepare, Prepared
 
 log = structlog.get_logger("wahub.sender")
 
@@ -51,6 +53,7 @@ class Sender:
         self._link = link
         self._topic = outbox_topic(lease.instance)
         self._stopping = asyncio.Event()
+        self._clearing: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._run(), name=f"sender:{lease.instance}")
 
     async def stop(self, patience: float) -> None:
@@ -65,9 +68,10 @@ class Sender:
 
     async def _run(self) -> None:
         finished: Finished | None = None
+        prepared: Prepared | None = None
         while True:
             try:
-                step = await self._advance(finished)
+                step = await self._advance(finished, prepared)
             except StaleLeaseError:
                 log.warning("send loop ended: the lease is gone", instance=self._lease.instance)
                 return
@@ -76,33 +80,37 @@ class Sender:
                 log.error("send loop will try again", instance=self._lease.instance, error=type(error).__name__)
                 await self._deps.clock.sleep(2.0)
                 continue
-            finished = None
+            finished = prepared = None
             if isinstance(step, Claimed):
                 finished = await self._put_on_wire(step.entry)
             elif self._stopping.is_set():
                 return
+            elif isinstance(step, Prepare):
+                prepared = await prepare(self._link, self._deps.clock, step, self._deps.settings.rules.typing.cap)
             else:
                 await self._wait(step)
 
-    async def _advance(self, finished: Finished | None) -> Claimed | Idle:
-        """Settle what finished and claim what is next, in one transaction."""
+    async def _advance(self, finished: Finished | None, prepared: Prepared | None) -> Claimed | Prepare | Idle:
+        """Settle what finished and find or claim what is next, in one transaction."""
         now = self._deps.clock.now()
-        settings = self._deps.settings
+        rules = self._deps.settings.rules
         stopping = self._stopping.is_set()
 
-        def work(tx: Tx) -> Claimed | Idle:
+        def work(tx: Tx) -> Claimed | Prepare | Idle:
             if finished is not None:
                 entry, result = finished
-                outbox.settle_attempt(tx, self._lease, entry.id, result, now, settings.send_policy)
+                outbox.settle_attempt(tx, self._lease, entry.id, result, now, rules.policy)
             if stopping:
                 return Idle(None)
-            return outbox.claim_next(tx, self._lease, now, settings.pace)
+            return outbox.claim_next(tx, self._lease, now, rules, prepared)
 
         if finished is None and stopping:
             return Idle(None)
         step = await self._deps.database.write(work)
         if finished is not None:
             self._deps.fault("after_settle")
+            self._deps.wakeup.notify(settled_topic(self._lease.instance))
+            self._deps.wakeup.notify(WEBHOOKS)
         return step
 
     async def _put_on_wire(self, entry: Entry) -> Finished:
@@ -115,6 +123,8 @@ class Sender:
             log.exception("the engine failed during a send", instance=self._lease.instance)
             result = SendUncertain(type(error).__name__)
         self._deps.fault("after_ack")
+        if entry.typing and self._deps.settings.rules.typing.enabled and not entry.chat.is_group:
+            self._clearing = asyncio.create_task(stop_typing(self._link, entry))
         return entry, result
 
     async def _wait(self, idle: Idle) -> None:

@@ -20,6 +20,7 @@ from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Instance, State
 from wahub.ports.wakeup import INSTANCES, deleted_topic
 from wahub.runtime.deps import RuntimeDeps
+from wahub.runtime.janitor import Janitor
 from wahub.runtime.leaser import Leaser
 from wahub.runtime.runner import Runner
 from wahub.services import instance
@@ -38,6 +39,7 @@ class Supervisor:
         self._leaser = Leaser(deps)
         self._runners: dict[InstanceId, Runner] = {}
         self._deleting: dict[InstanceId, asyncio.Task[None]] = {}
+        self._unlinking: set[InstanceId] = set()
         self._on_restored = on_restored
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[InstanceId] = set()
@@ -48,6 +50,7 @@ class Supervisor:
         now = self._deps.clock.now()
         found = await self._deps.database.write(lambda tx: instance.boot(tx, now))
         self._spawn(self._leaser.run())
+        self._spawn(Janitor(self._deps).run())
         restoring = [known for known in found if known.observed.phone and not known.deleting]
         self._waiting = {known.id for known in restoring}
         self._spawn(self._restore(restoring))
@@ -70,6 +73,8 @@ class Supervisor:
         for wanted in known.values():
             if wanted.deleting:
                 self._start_delete(wanted.id)
+            elif wanted.unlinking and wanted.id in self._runners:
+                self._start_unlink(wanted.id)
             elif wanted.id not in self._runners and wanted.id not in self._waiting:
                 self._start(wanted)
         for gone in [wanted for wanted in self._runners if wanted not in known and wanted not in self._deleting]:
@@ -88,6 +93,21 @@ class Supervisor:
     def _start_delete(self, wanted: InstanceId) -> None:
         if wanted not in self._deleting:
             self._deleting[wanted] = asyncio.create_task(self._delete(wanted), name=f"delete:{wanted}")
+
+    def _start_unlink(self, wanted: InstanceId) -> None:
+        if wanted not in self._unlinking:
+            self._unlinking.add(wanted)
+            self._spawn(self._unlink(wanted))
+
+    async def _unlink(self, wanted: InstanceId) -> None:
+        try:
+            await self._runners[wanted].unlink()
+            log.info("instance unlinked, queue kept", instance=wanted)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the mark stays and the next round tries again
+            log.error("unlink will be tried again", instance=wanted, error=type(error).__name__)
+        finally:
+            self._unlinking.discard(wanted)
+            self._deps.wakeup.notify(deleted_topic(wanted))
 
     async def _delete(self, wanted: InstanceId) -> None:
         runner = self._runners.pop(wanted, None)

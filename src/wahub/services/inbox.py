@@ -16,26 +16,41 @@ def ingest(tx: Tx, lease: Lease, received: Received, now: float, event_id: str) 
         return False
     instance = tx.instances.get(lease.instance)
     if instance is not None and not received.from_me:
-        webhook.emit(
-            tx,
-            instance,
-            "message",
-            {"message": _message_data(received)},
-            lane=received.chat,
-            now=now,
-            event_id=event_id,
+        event, data = (
+            ("vote_update", {"vote": _vote_data(received)})
+            if received.vote
+            else (
+                "message",
+                {"message": _message_data(received)},
+            )
         )
+        webhook.emit(tx, instance, event, data, lane=received.chat, now=now, event_id=event_id)
     return True
 
 
-def _message_data(received: Received) -> dict[str, object]:
-    """The shape of contract D.4; `from` are phone digits where known, else the digits of the hidden identity."""
-    sender = received.sender_phone or ChatId.from_jid(received.sender).user
+def _vote_data(received: Received) -> dict[str, object]:
+    """The shape of contract D.4: option names in the order of the poll, none when the vote was withdrawn."""
+    assert received.vote is not None
     return {
-        "from": sender,
+        "voter": _digits(received),
+        "selectedOptions": list(received.vote.options),
+        "timestamp": received.timestamp,
+        "pollMessageId": received.vote.poll_id,
+    }
+
+
+def _message_data(received: Received) -> dict[str, object]:
+    """The shape of contract D.4."""
+    return {
+        "from": _digits(received),
         "body": received.text,
         "text": received.text,
         "type": received.type,
         "timestamp": received.timestamp,
         "id": received.message_id,
     }
+
+
+def _digits(received: Received) -> str:
+    """Who sent it: phone digits where known, else the digits of the hidden identity."""
+    return received.sender_phone or ChatId.from_jid(received.sender).user

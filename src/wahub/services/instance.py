@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wahub.domain.errors import InstanceExistsError, InstanceNotFoundError
-from wahub.domain.ids import InstanceId, instance_id
+from wahub.domain.ids import InstanceId, QueueId, instance_id
 from wahub.domain.instance import Config, Disconnect, Event, Instance, Observed, State, transition
 from wahub.domain.lease import Lease
 from wahub.ports.engine import OwnIdentity
 from wahub.ports.store import Tx
-from wahub.services import qr, webhook
+from wahub.services import outbox, qr, webhook
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,34 @@ def ask_delete(tx: Tx, wanted: InstanceId) -> bool:
     return True
 
 
-def finish_delete(tx: Tx, lease: Lease) -> None:
-    """Remove everything of the instance. Its links must be closed."""
+def ask_unlink(tx: Tx, wanted: InstanceId) -> None:
+    """Ask that the account is unlinked and may be paired anew, with its queue kept (contract 0.13, `keep=1`)."""
+    instance = tx.instances.get(wanted, for_update=True)
+    if instance is None or instance.deleting:
+        raise InstanceNotFoundError(wanted)
+    if not instance.unlinking:
+        tx.instances.save(replace(instance, unlinking=True))
+
+
+def finish_unlink(tx: Tx, lease: Lease, now: float, event_id: str) -> Instance:
+    """The account is unlinked: its session material is gone, it waits for a scan, and its queue is as it was."""
+    instance = closed(tx, lease, Disconnect.LOGGED_OUT, "logged out by a caller", now, event_id)
+    done = replace(instance, unlinking=False)
+    tx.instances.save(done)
+    return done
+
+
+def prepare_delete(tx: Tx, lease: Lease, now: float) -> tuple[Instance | None, tuple[QueueId, ...]]:
+    """Cancel what waits; returns the instance and what was cancelled, for the farewell to its webhook."""
+    tx.fence(lease)
+    return tx.instances.get(lease.instance), outbox.cancel_waiting(tx, lease.instance, now)
+
+
+def finish_delete(tx: Tx, lease: Lease, now: float) -> None:
+    """Remove everything of the instance; of the audit only the hash of its id stays. Its links must be closed."""
     tx.fence(lease)
     tx.instances.delete(lease.instance)
+    tx.tally.audit(now, "instance_deleted", lease.instance)
 
 
 def boot(tx: Tx, now: float) -> list[Instance]:
@@ -119,10 +143,21 @@ def qr_shown(tx: Tx, lease: Lease, text: str, ttl: float, now: float, event_id: 
 
 def paired(tx: Tx, lease: Lease, me: OwnIdentity, now: float, event_id: str) -> Instance:
     """A phone scanned the code."""
+    before = _current(tx, lease)
     changes = {**_identity(me), "authenticated_at": now, "qr": None, "qr_expires_at": None, "last_error": None}
     instance = _move(tx, lease, Event.PAIRED, now, changes)
     webhook.emit(tx, instance, "authenticated", {}, now=now, event_id=event_id)
+    if before.observed.phone not in (None, me.phone):
+        _hold_queue(tx, instance, now, event_id)
     return instance
+
+
+def _hold_queue(tx: Tx, instance: Instance, now: float, event_id: str) -> None:
+    """Another number than before: what waited must not go out from it unasked."""
+    held = outbox.hold_for_new_account(tx, instance, now)
+    if held:
+        data = {"queueIds": list(held), "reason": outbox.ACCOUNT_CHANGED}
+        webhook.emit(tx, instance, "queue_held", data, now=now, event_id=f"{event_id}-held")
 
 
 def opened(tx: Tx, lease: Lease, me: OwnIdentity, now: float, event_id: str) -> Instance:
@@ -156,6 +191,8 @@ def closed(tx: Tx, lease: Lease, reason: Disconnect, detail: str, now: float, ev
             "last_error": detail or str(reason),
             "restart_attempts": before.observed.restart_attempts + 1,
         }
+    if before.observed.state is State.READY and reason is not Disconnect.RESTART_REQUIRED:
+        tx.tally.add_disconnect(lease.instance, now)
     if dead:
         tx.sessions.purge(lease.instance)
         changes |= {"authenticated_at": None, "restart_attempts": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,6 +62,28 @@ def emit(
         )
     )
     return True
+
+
+def farewell(instance: Instance, data: Mapping[str, Any], *, now: float) -> Delivery | None:
+    """The last event of an instance, `instance_deleted`; it is never stored. None if the instance has no URL.
+
+    Its sequence number is 0: the gapless sequence ends with the rows that are removed.
+    """
+    url = instance.config.webhook_url
+    if url is None:
+        return None
+    return Delivery(
+        event_id=hashlib.sha256(f"{instance.id}:{instance.created_at}:instance_deleted".encode()).hexdigest()[:32],
+        instance=instance.id,
+        event="instance_deleted",
+        lane=LIFECYCLE_LANE,
+        url=url,
+        body=body_text("instance_deleted", instance.id, data),
+        sequence=0,
+        created_at=now,
+        expires_at=now,
+        next_attempt_at=now,
+    )
 
 
 def note_result(tx: Tx, delivery: Delivery, answer: Answer, now: float, unit: float, policy: Backoff) -> Delivery:

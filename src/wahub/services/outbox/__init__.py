@@ -19,6 +19,7 @@ from wahub.services.outbox.attempt import (
     start_evidence_wait,
 )
 from wahub.services.outbox.manage import (
+    ACCOUNT_CHANGED,
     cancel,
     cancel_waiting,
     clear,
@@ -31,6 +32,7 @@ from wahub.services.outbox.manage import (
 from wahub.services.outbox.view import QueueItem, QueueView, StatusView, overview, status
 
 __all__ = [
+    "ACCOUNT_CHANGED",
     "Accepted",
     "Claimed",
     "Idle",

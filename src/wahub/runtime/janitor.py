@@ -1,0 +1,59 @@
+"""The sweeping loop: ends what is over, and forgets what nobody needs any more.
+
+- Items whose time is over are expired, also for instances that nobody can link: a caller waits for that fate.
+- Webhook deliveries that were taken are forgotten after a week.
+
+A crash loses nothing: the next sweep finds the same rows. Two workers that sweep at once do the same work once, because
+each row is written under its own condition.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from wahub.ports.wakeup import WEBHOOKS
+from wahub.runtime.deps import RuntimeDeps
+from wahub.services import outbox
+
+log = structlog.get_logger("wahub.janitor")
+
+BATCH = 500
+DELIVERIES_KEPT = 7 * 86_400.0
+TIDY_EVERY = 3_600.0
+
+
+class Janitor:
+    """Sweeps until cancelled."""
+
+    def __init__(self, deps: RuntimeDeps) -> None:
+        self._deps = deps
+        self._tidied_at = float("-inf")
+
+    async def run(self) -> None:
+        """Sweep for ever; a fault of the store is logged and the next sweep tries again."""
+        while True:
+            try:
+                await self.sweep()
+            except Exception as error:  # noqa: BLE001 - the store may come back
+                log.error("the sweep will be tried again", error=type(error).__name__)
+            await self._deps.clock.sleep(self._deps.settings.sweep_every)
+
+    async def sweep(self) -> None:
+        """One round."""
+        deps = self._deps
+        while await self._expire() == BATCH:
+            pass
+        if deps.clock.monotonic() - self._tidied_at >= TIDY_EVERY:
+            before = deps.clock.now() - DELIVERIES_KEPT
+            await deps.database.write(lambda tx: tx.webhooks.forget_settled(before))
+            self._tidied_at = deps.clock.monotonic()
+
+    async def _expire(self) -> int:
+        deps = self._deps
+        now = deps.clock.now()
+        # A read first: usually nothing is over, and a read disturbs no writer.
+        if not await deps.database.read(lambda tx: len(tx.outbox.expired(now, 1))):
+            return 0
+        found = await deps.database.write(lambda tx: outbox.expire_due(tx, now, BATCH))
+        deps.wakeup.notify(WEBHOOKS)
+        return found
