@@ -42,6 +42,9 @@ _OLD = frozenset(
         "MAX_SENDS_PER_HOUR_PER_INSTANCE",
         "RETRY_BASE_BACKOFF_MS",
         "RETRY_MAX_BACKOFF_MS",
+        "TYPING_INDICATOR_MIN_MS",
+        "TYPING_INDICATOR_MAX_MS",
+        "TYPING_INDICATOR_MAX_TOTAL_MS",
         "READY_WATCHDOG_MS",
         "RESTORE_CONCURRENCY",
         "LEASE_MS",
@@ -132,6 +135,13 @@ class Settings(BaseSettings):
     encryption_key: SecretStr | None = _setting(
         None, "WAHUB_ENCRYPTION_KEY", _SERVER, "Encrypts session material and the spool at rest"
     )
+    gateway_url: str | None = _setting(
+        None,
+        "WAHUB_URL",
+        _SERVER,
+        "Where commands such as `wahub outbox` find the running gateway",
+        shown="the one that uses the data directory",
+    )
     ready_file: Path | None = _setting(
         None, "WAHUB_READY_FILE", _SERVER, "Gets the first line of stdout, atomically, once the gateway listens"
     )
@@ -183,6 +193,22 @@ class Settings(BaseSettings):
     retry_max_ms: int = _setting(120_000, "RETRY_MAX_BACKOFF_MS", _SENDING, "Longest wait after a failed send", ge=0)
     idempotency_derived_ttl_sec: int = _setting(
         600, "IDEMPOTENCY_DERIVED_TTL_SEC", _SENDING, "Seconds for which the same text counts as a repeat", ge=0
+    )
+
+    queue_item_ttl_hours: float = _setting(
+        168, "QUEUE_ITEM_TTL_HOURS", _SENDING, "How long a message may wait before it expires", gt=0, le=87_600
+    )
+    typing_enabled: bool = _setting(
+        True,
+        "TYPING_INDICATOR_ENABLED_DEFAULT",
+        _SENDING,
+        "Whether people see somebody type before a message; only `false` disables it",
+        shown="true",
+    )
+    typing_min_ms: int = _setting(600, "TYPING_INDICATOR_MIN_MS", _SENDING, "Shortest time of typing", ge=0)
+    typing_max_ms: int = _setting(1_800, "TYPING_INDICATOR_MAX_MS", _SENDING, "Longest time of typing", ge=0)
+    typing_max_total_ms: int = _setting(
+        2_500, "TYPING_INDICATOR_MAX_TOTAL_MS", _SENDING, "Bounds typing and all that waits for it", ge=0
     )
 
     # --- links ---
@@ -271,6 +297,11 @@ class Settings(BaseSettings):
         trimmed = given.get_secret_value().strip() if given else ""
         return SecretStr(trimmed) if trimmed else None
 
+    @field_validator("typing_enabled", mode="before")
+    @classmethod
+    def _only_literal_false(cls, given: object) -> object:
+        return given is not False and not (isinstance(given, str) and given.strip() == "false")
+
     @field_validator("restore_jitter_ms", mode="before")
     @classmethod
     def _two_numbers(cls, given: object) -> object:
@@ -305,6 +336,13 @@ class Settings(BaseSettings):
             _check_engine_url(given)
         return given
 
+    @field_validator("gateway_url", mode="after")
+    @classmethod
+    def _http_url(cls, given: str | None) -> str | None:
+        if given is not None and not re.fullmatch(r"https?://[^/?#\s]+/?", given):
+            raise ValueError("a URL such as http://127.0.0.1:3000 is needed")
+        return given.rstrip("/") if given else given
+
     @field_validator("wa_ca_file", mode="after")
     @classmethod
     def _file_there(cls, given: Path | None) -> Path | None:
@@ -332,6 +370,11 @@ class Settings(BaseSettings):
             # A term may be shortened alone (contract 0.11: all times may), so the renewals follow it.
             self.lease_renew_every_ms = max(self.lease_ms * 6 // 10, 1)
             self._warnings = (f"LEASE_RENEW_EVERY_MS does not fit LEASE_MS: {self.lease_renew_every_ms} is used",)
+        if self.typing_min_ms > self.typing_max_ms:
+            # Either may be shortened alone.
+            self.typing_min_ms = self.typing_max_ms
+            text = "TYPING_INDICATOR_MIN_MS is more than TYPING_INDICATOR_MAX_MS: the latter is used for both"
+            self._warnings = (*self._warnings, text)
         return self
 
 

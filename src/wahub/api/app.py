@@ -21,6 +21,7 @@ from wahub.api.deps import ApiDeps
 from wahub.api.edge import Edge
 from wahub.api.health import Health
 from wahub.api.hub import Hub
+from wahub.api.manage import ManageRoutes
 from wahub.api.outbox import OutboxRoutes
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -63,21 +64,35 @@ def build_api(deps: ApiDeps) -> FastAPI:
 
 
 def _add_hub(app: FastAPI, prefix: str, deps: ApiDeps) -> None:
-    hub, outbox = Hub(deps, official=prefix != "/instances"), OutboxRoutes(deps)
+    hub, outbox, manage = Hub(deps, official=prefix != "/instances"), OutboxRoutes(deps), ManageRoutes(deps)
     one = prefix + "/{instance:segment}"
+    item = one + "/request/{queue_id:segment}"
 
     def add(method: str, path: str, handler: Handler, described: dict[str, Any]) -> None:
         app.add_api_route(path, _endpoint(handler), methods=[method], **described)
 
-    # A plain route answers the sends, at half the cost; FastAPI's own route of that path is there for the description.
-    send_path = f"{one}/client/action/send-message"
-    app.router.routes.append(Route(send_path, _endpoint(outbox.send), methods=["POST"], include_in_schema=False))
-    add("POST", send_path, outbox.send, describe.SEND)
+    # Plain routes answer the sends, at half the cost; FastAPI's own routes of those paths are for the description.
+    for path, handler, described in (
+        (f"{one}/client/action/send-message", outbox.send, describe.SEND),
+        (f"{one}/client/action/create-poll", outbox.poll, describe.POLL),
+    ):
+        app.router.routes.append(Route(path, _endpoint(handler), methods=["POST"], include_in_schema=False))
+        add("POST", path, handler, described)
     add("GET", f"{one}/client/status", hub.status, describe.STATUS)
     add("GET", f"{one}/client/qr", hub.qr, describe.QR)
     add("GET", f"{one}/client/me", hub.me, describe.ME)
-    add("GET", f"{one}/queue", outbox.queue, describe.QUEUE)
-    add("GET", f"{one}/request/{{queue_id:segment}}", outbox.item, describe.ITEM)
+    add("POST", f"{one}/client/action/logout", hub.logout, describe.LOGOUT)
+    add("GET", f"{one}/status", manage.status, describe.FIGURES)
+    add("GET", f"{one}/queue", manage.queue, describe.QUEUE)
+    add("DELETE", f"{one}/queue", manage.clear, describe.CLEAR)
+    add("POST", f"{one}/queue/trigger", manage.trigger, describe.TRIGGER)
+    add("POST", f"{one}/queue/release", manage.release, describe.RELEASE)
+    add("GET", f"{one}/requests", manage.list_items, describe.ITEMS)
+    add("GET", item, manage.item, describe.ITEM)
+    add("DELETE", item, manage.cancel, describe.CANCEL)
+    add("POST", f"{item}/resolve", manage.resolve, describe.RESOLVE)
+    add("POST", f"{item}/retry", manage.retry, describe.RETRY)
+    add("POST", f"{one}/idempotency/import", manage.import_keys, describe.IMPORT)
     add("GET", f"{one}/qr", hub.qr, describe.QR | describe.HIDDEN)
     add("GET", prefix, hub.list_all, describe.LIST)
     add("POST", prefix, hub.create, describe.CREATE)

@@ -27,6 +27,8 @@ _FORM_KEY = re.compile(r"(?P<name>[^\[\]]+)(?P<path>(?:\[[^\[\]]*\])*)")
 _FORM_STEP = re.compile(r"\[([^\[\]]*)\]")
 _MAX_FORM_FIELDS = 1_000
 _MAX_FORM_DEPTH = 4
+_MOST = 2.0**53
+"""Beyond it JavaScript rounds, so a larger number is a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,51 @@ class Fields:
         if value is None or isinstance(value, bool):
             return value
         raise self._wrong(name, "must be true or false")
+
+    def flag(self, name: str) -> bool | None:
+        """True or false, also as 1 or 0, and as text (query strings know nothing else); None if it is not there."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool | int | str) and str(value).lower() in ("true", "1"):
+            return True
+        if isinstance(value, bool | int | str) and str(value).lower() in ("false", "0"):
+            return False
+        raise self._wrong(name, "must be 1 or 0")
+
+    def number(self, name: str, what: str) -> float | None:
+        """A finite number; None if it is not there. `what` is told to callers who sent something else."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        if self.form and isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                raise self._wrong(name, f"must be {what}") from None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -_MOST <= value <= _MOST:
+            raise self._wrong(name, f"must be {what}")
+        return float(value)
+
+    def choice(self, name: str, choices: Collection[str]) -> str | None:
+        """One of a few words; None if it is not there."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, str) or value not in choices:
+            raise self._wrong(name, f"must be {' or '.join(choices)}")
+        return value
+
+    def objects(self, name: str, most: int) -> tuple[Fields, ...]:
+        """A list of at most `most` objects; an empty one if it is not there."""
+        value = self.values.get(name)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self._wrong(name, "must be an array of objects")
+        if len(value) > most:
+            raise self._wrong(name, f"has too many items: at most {most}")
+        return tuple(Fields(item, self.form, f"{self.prefix}{name}[{at}].") for at, item in enumerate(value))
 
     def texts(
         self, name: str, *, most: int, limit: int, choices: Collection[str] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from wahub.domain.pacing import Pace, TypingPolicy
 from wahub.ports.clock import Clock
 from wahub.ports.store import Database
 from wahub.ports.wakeup import Wakeup
@@ -24,6 +25,9 @@ class ApiSettings:
     block_private: bool = False
     """Refuse webhook targets on loopback and private addresses."""
     limits: QueueLimits = field(default_factory=QueueLimits)
+    pace: Pace = field(default_factory=Pace)
+    typing: TypingPolicy = field(default_factory=TypingPolicy)
+    """Both are what the send loop goes by: the queue's times are forecast from them."""
     ready_watchdog_ms: int = 600_000
     delete_wait: float = 12.0
     """How long DELETE waits until everything is gone, before it says so in `warnings`."""

@@ -26,6 +26,13 @@ _INSTANCE = {
 }
 _QUEUE_ID = {"name": "queue_id", "in": "path", "required": True, "schema": _TEXT}
 _KEY_HEADER = {"name": "Idempotency-Key", "in": "header", "required": False, "schema": _TEXT}
+_PREFER_HEADER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`wait=N`: answer when it is sent, or after N seconds (at most 30)",
+    "schema": _TEXT,
+}
 
 _TYPING = {
     "typingIndicatorEnabled": _FLAG,
@@ -36,15 +43,30 @@ _WEBHOOK = {
     "properties": {"url": _TEXT, "events": {"type": "array", "items": _TEXT, "description": "Empty: all of them"}},
 }
 _CONFIG = {"name": _TEXT, "webhook": _WEBHOOK, **_TYPING}
-_SEND = {
-    "chatId": {"type": "string", "description": "A phone number, or an id that ends in @g.us or @lid"},
-    "message": {"type": "string", "minLength": 1, "maxLength": 65_536},
+_CHAT = {"type": "string", "description": "A phone number, or an id that ends in @g.us or @lid"}
+_OPTIONS = {
     "idempotencyKey": {"type": "string", "maxLength": 255},
     "shop": _TEXT,
     "orderId": _TEXT,
-    "action": _TEXT,
-    "uxTyping": _FLAG,
+    "action": {"type": "string", "description": "Part of the order key; of polls it is always `confirmPoll`"},
+    "uxTyping": {"type": "boolean", "default": True},
+    "priority": {"type": "string", "enum": ["normal", "high"], "default": "normal"},
+    "recipientType": {"type": "string", "enum": ["customer", "merchant"], "default": "customer"},
+    "sendAt": {
+        "oneOf": [{"type": "string", "format": "date-time"}, {"type": "integer", "description": "Epoch ms"}],
+        "description": "When to send it, at most a year ahead; in the past: now",
+    },
+    "expiresIn": {"type": "number", "description": "Seconds after which it is not sent any more"},
 }
+_SEND = {"chatId": _CHAT, "message": {"type": "string", "minLength": 1, "maxLength": 65_536}, **_OPTIONS}
+_POLL = {
+    "chatId": _CHAT,
+    "caption": {"type": "string", "minLength": 1},
+    "options": {"type": "array", "items": _TEXT, "minItems": 2, "maxItems": 12, "uniqueItems": True},
+    "multipleAnswers": _FLAG,
+    **_OPTIONS,
+}
+_RECORDS = {"type": "array", "maxItems": 500, "items": {"type": "object"}}
 
 
 def _route(
@@ -82,24 +104,69 @@ DELETE = _route("Unlink it and remove everything of it", {})
 QR = _route("The QR code to scan, a PNG in base64", {404: "No such instance, or no code at this moment"})
 STATUS = _route("What the link does", _UNKNOWN)
 ME = _route("The linked account", {400: "The instance is not ready", **_UNKNOWN})
-SEND = _route(
-    "Send a text",
-    {
-        400: "A field is wrong, or the instance waits for a QR scan",
-        **_UNKNOWN,
-        409: "The idempotency key was used with another payload",
-        429: "The queue is full",
-    },
-    tag="sending",
-    parameters=(_INSTANCE, _KEY_HEADER),
-    body={"required": ["chatId", "message"], "properties": _SEND},
-    good={200: "It was sent before (replay)", 202: "Queued, or still queued (replay)"},
+LOGOUT = _route(
+    "Log out and remove everything of it; with keep=1 its queue stays and it may be paired anew",
+    {400: "keep is neither 1 nor 0"},
+    body={"properties": {"keep": {"enum": [0, 1], "default": 0}}},
 )
-QUEUE = _route("What waits to be sent", _UNKNOWN, tag="sending")
-ITEM = _route(
-    "What became of one request",
-    {404: "No such instance, or no such request"},
+FIGURES = _route("State, counters and rate limits", _UNKNOWN)
+
+
+def _accepts(summary: str, required: list[str], properties: dict[str, Any]) -> dict[str, Any]:
+    return _route(
+        summary,
+        {
+            400: "A field is wrong, the instance waits for a QR scan, or WhatsApp refused for good while you waited",
+            **_UNKNOWN,
+            409: "The idempotency key was used with another payload",
+            429: "The queue is full; Retry-After says when its first item leaves",
+        },
+        tag="sending",
+        parameters=(_INSTANCE, _KEY_HEADER, _PREFER_HEADER),
+        body={"required": required, "properties": properties},
+        good={200: "It is sent (a replay, or you waited)", 202: "Queued, or still queued (replay)"},
+    )
+
+
+SEND = _accepts("Send a text", ["chatId", "message"], _SEND)
+POLL = _accepts("Send a poll", ["chatId", "caption", "options"], _POLL)
+QUEUE = _route("What waits to be sent, and when it will be", _UNKNOWN, tag="sending")
+CLEAR = _route("Cancel what waits", _UNKNOWN, tag="sending")
+TRIGGER = _route(
+    "Let waiting retries go now, within the windows",
+    {400: "The instance is not ready, or the queue is empty", **_UNKNOWN},
     tag="sending",
-    parameters=(_INSTANCE, _QUEUE_ID),
+)
+RELEASE = _route("Let held items go", _UNKNOWN, tag="sending")
+ITEMS = _route(
+    "The latest requests",
+    {400: "state or limit is wrong", **_UNKNOWN},
+    tag="sending",
+    parameters=(
+        _INSTANCE,
+        {"name": "state", "in": "query", "required": False, "schema": _TEXT},
+        {"name": "limit", "in": "query", "required": False, "schema": {"type": "integer", "maximum": 1000}},
+    ),
+)
+_NO_REQUEST = {404: "No such instance, or no such request"}
+
+
+def _one(summary: str, errors: dict[int, str], body: dict[str, Any] | None = None) -> dict[str, Any]:
+    return _route(summary, {**errors, **_NO_REQUEST}, tag="sending", parameters=(_INSTANCE, _QUEUE_ID), body=body)
+
+
+ITEM = _one("What became of one request", {})
+CANCEL = _one("Take one request back", {409: "It was on the wire, or is settled"})
+RETRY = _one("Try one request again now", {409: "It is sent, on the wire, or its fate is unknown"})
+RESOLVE = _one(
+    "Say what became of a request whose fate is unknown",
+    {400: "as is not one of the three words", 409: "Its fate is known"},
+    body={"required": ["as"], "properties": {"as": {"enum": ["resend", "sent", "failed"]}}},
+)
+IMPORT = _route(
+    "Take over the idempotency keys of messages that an earlier gateway sent",
+    {400: "A record is wrong", **_UNKNOWN},
+    tag="sending",
+    body={"required": ["records"], "properties": {"records": _RECORDS}},
 )
 HEALTH = _route("Health, without a key", {503: "Not healthy"}, tag="health", parameters=())

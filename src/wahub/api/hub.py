@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from wahub.api import schemas
 from wahub.api.body import Fields, read_fields
 from wahub.api.deps import ApiDeps
-from wahub.domain.errors import CallerError, InstanceExistsError
+from wahub.domain.errors import CallerError, InstanceExistsError, InstanceNotFoundError
 from wahub.domain.ids import InstanceId, instance_id
 from wahub.domain.instance import Config, Instance, State
 from wahub.ports.store import Tx
@@ -126,20 +127,46 @@ class Hub:
 
     async def delete(self, request: Request) -> Response:
         """`DELETE /instances/{id}`: marks it, then waits until its worker has removed everything."""
+        return await self._remove(path_id(request), "deleted successfully")
+
+    async def logout(self, request: Request) -> Response:
+        """`POST /instances/{id}/client/action/logout`: like DELETE; with `keep=1` the queue stays (contract 0.13)."""
         wanted = path_id(request)
+        asked = (await self._fields(request)).flag("keep")
+        if asked is None:
+            asked = Fields(dict(request.query_params)).flag("keep")
+        if not asked:
+            return await self._remove(wanted, "logged out and destroyed successfully")
+        try:
+            await self.deps.database.write(lambda tx: instance.ask_unlink(tx, wanted))
+        except InstanceNotFoundError:
+            return self._nothing(wanted)
+        self.deps.wakeup.notify(INSTANCES)
+        done = await self._until(wanted, lambda found: found is None or not found.unlinking)
+        message = f"Instance {wanted} logged out, its queue is kept: scan a new QR code to go on"
+        return self._removed(message, deleted=False, purged=done)
+
+    async def _remove(self, wanted: InstanceId, done: str) -> Response:
         existed = await self.deps.database.write(lambda tx: instance.ask_delete(tx, wanted))
         if not existed:
-            message = f"Instance {wanted} does not exist: nothing to delete"
-            return schemas.success({"message": message, "deleted": False, "purged": False, "purgedPaths": []})
+            return self._nothing(wanted)
         self.deps.wakeup.notify(INSTANCES)
-        purged = await self._gone(wanted)
-        message = f"Instance {wanted} deleted successfully"
-        warnings = {} if purged else {"warnings": ["its data is still being removed; this goes on in the background"]}
-        return schemas.success({"message": message, "deleted": True, "purged": purged, "purgedPaths": [], **warnings})
+        purged = await self._until(wanted, lambda found: found is None)
+        return self._removed(f"Instance {wanted} {done}", deleted=True, purged=purged)
 
-    async def _gone(self, wanted: InstanceId) -> bool:
+    def _nothing(self, wanted: InstanceId) -> Response:
+        message = f"Instance {wanted} does not exist: nothing to delete"
+        return schemas.success({"message": message, "deleted": False, "purged": False, "purgedPaths": []})
+
+    def _removed(self, message: str, *, deleted: bool, purged: bool) -> Response:
+        warnings = {} if purged else {"warnings": ["its data is still being removed; this goes on in the background"]}
+        return schemas.success(
+            {"message": message, "deleted": deleted, "purged": purged, "purgedPaths": [], **warnings}
+        )
+
+    async def _until(self, wanted: InstanceId, done: Callable[[Instance | None], bool]) -> bool:
         deadline = self.deps.clock.monotonic() + self.deps.settings.delete_wait
-        while await self.deps.database.read(lambda tx: tx.instances.get(wanted)) is not None:
+        while not done(await self.deps.database.read(lambda tx: tx.instances.get(wanted))):
             left = deadline - self.deps.clock.monotonic()
             if left <= 0:
                 return False
@@ -157,7 +184,7 @@ class Hub:
     async def status(self, request: Request) -> Response:
         """`GET /instances/{id}/client/status`."""
         wanted = path_id(request)
-        found, depth = await self.deps.database.read(lambda tx: (instance.get(tx, wanted), tx.outbox.depth(wanted)))
+        found, depth = await self.deps.database.read(lambda tx: (instance.get(tx, wanted), tx.line.depth(wanted)))
         shown = schemas.client_status(found, depth, self.deps.settings.ready_watchdog_ms)
         return schemas.success({"clientStatus": shown})
 

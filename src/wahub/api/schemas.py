@@ -1,13 +1,14 @@
-"""The shapes of contract A.1 and section 0.3: requests read from fields, replies written as plain dictionaries.
+"""The shapes of contract A.1 and section 0.3 for instances; those for sends are in sending.py and items.py.
+
+Requests are read from fields, replies written as plain dictionaries.
 
 Replies are dictionaries and not models, because the route that matters most must not pay for a second validation of
-what we made ourselves. Times are ISO 8601 in UTC, but for `GET …/queue`, whose documents say epoch milliseconds.
+what we made ourselves. Times are ISO 8601 in UTC.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,20 +17,14 @@ from starlette.responses import Response
 from wahub.api.body import Fields
 from wahub.api.times import iso
 from wahub.domain.errors import InvalidFieldError
-from wahub.domain.idempotency import OrderRef
-from wahub.domain.ids import ChatId
-from wahub.domain.instance import Config, Instance, State, public_status
-from wahub.domain.message import Text
-from wahub.domain.outbox import Entry, ItemState, may_claim
+from wahub.domain.instance import Config, Disconnect, Instance, State, public_status
+from wahub.domain.pacing import Pace
 from wahub.domain.target import check_url
 from wahub.services.instance import ConfigChange
-from wahub.services.outbox import Accepted
+from wahub.services.outbox import StatusView
 
-MAX_MESSAGE = 65_536
 MAX_NAME = 255
 MAX_URL = 2_048
-MAX_CHAT_ID = 128
-MAX_KEY = 255
 _TYPING_TARGETS = ("customer", "merchant")
 
 _encode = msgspec.json.Encoder().encode
@@ -48,49 +43,6 @@ def success(payload: dict[str, Any], status: int = 200, headers: dict[str, str] 
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SendFields:
-    """What a send-message body says."""
-
-    chat: ChatId
-    content: Text
-    explicit_key: str | None
-    order: OrderRef | None
-
-
-def read_send(fields: Fields, header_keys: Sequence[str]) -> SendFields:
-    """A send, checked in the order that the documents give; then whatever they leave open."""
-    chat_text = fields.text("chatId", MAX_CHAT_ID)
-    if not chat_text:
-        raise InvalidFieldError("chatId is required")
-    message = fields.text("message", MAX_MESSAGE)
-    if not message:
-        raise InvalidFieldError("message is required")
-    chat = ChatId.parse(chat_text)
-    fields.boolean("uxTyping")
-    return SendFields(chat, Text(message), _explicit_key(fields, header_keys), _order(fields))
-
-
-def _explicit_key(fields: Fields, header_keys: Sequence[str]) -> str | None:
-    given = {key for key in (fields.identifier("idempotencyKey", MAX_KEY), *header_keys) if key is not None}
-    if len(given) > 1:
-        raise InvalidFieldError("idempotencyKey and the header Idempotency-Key differ: send one of them")
-    if not given:
-        return None
-    key = given.pop()
-    if not key or len(key) > MAX_KEY:
-        raise InvalidFieldError(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
-    return key
-
-
-def _order(fields: Fields) -> OrderRef | None:
-    """An order key needs all three parts; with fewer the documents' rule is the derived key."""
-    shop = fields.identifier("shop", MAX_KEY)
-    order_id = fields.identifier("orderId", MAX_KEY)
-    action = fields.identifier("action", MAX_KEY)
-    return OrderRef(shop, order_id, action) if shop and order_id and action else None
 
 
 def read_name(fields: Fields) -> str:
@@ -178,9 +130,9 @@ def client_status(instance: Instance, depth: int, ready_watchdog_ms: int) -> dic
         "restartAttempts": seen.restart_attempts,
         "readyWatchdogMs": ready_watchdog_ms,
         "readyWatchdogStartAt": None,
-        "authenticatedAt": _iso(seen.authenticated_at),
+        "authenticatedAt": iso_or_none(seen.authenticated_at),
         "readySource": "event" if seen.ready_at is not None else None,
-        "readyAt": _iso(seen.ready_at),
+        "readyAt": iso_or_none(seen.ready_at),
         "authenticatedToReadyMs": elapsed,
         "readyPollAttempts": 0,
         "lastReadyPollError": None,
@@ -203,80 +155,61 @@ def me(instance: Instance) -> dict[str, Any]:
     }
 
 
-# --- sends and the queue ----------------------------------------------------------------------------------------------
+# --- the status page --------------------------------------------------------------------------------------------------
 
 
-def send_reply(accepted: Accepted) -> Response:
-    """The answer to a send: its fields at top level and in `data` (contract 0.3, 0.4)."""
-    entry = accepted.entry
-    sent = entry.state is ItemState.SENT
-    fields: dict[str, Any] = {"messageId": entry.message_id} if sent else {"queued": True}
-    fields["queueId"] = entry.id
-    if not sent:
-        fields["alreadyQueued"] = accepted.replayed
-        fields["message"] = "Message already queued" if accepted.replayed else "Message queued"
-    fields["instanceState"] = accepted.state
-    fields["queueDepth"] = accepted.depth
-    headers = None
-    if accepted.replayed:
-        fields["idempotent"] = True
-        fields["keyKind"] = entry.key.kind
-        headers = {"Idempotency-Replayed": "true"}
-    return reply({**fields, "data": fields, "status": "success"}, 200 if sent else 202, headers)
-
-
-def queue(entries: Sequence[Entry], depth: int, state: State, now: float) -> dict[str, Any]:
-    """The queue of an instance: no message text, no chat id."""
-    items = [_queue_item(entry, now) for entry in entries if not entry.gave_up]
-    eligible = sum(item["isEligible"] for item in items)
-    sending = any(entry.state is ItemState.SENDING for entry in entries)
+def status_page(view: StatusView, pace: Pace, max_queue: int) -> dict[str, Any]:
+    """The object of `GET …/status`. Counts are those inside the rolling windows; a `max` of 0 means unlimited."""
+    instance, seen, counters = view.instance, view.instance.observed, view.counters
     return {
-        "depth": depth,
-        "sendLoopRunning": sending or (state is State.READY and eligible > 0),
-        "instanceState": state,
-        "eligibleCount": eligible,
-        "items": items,
+        "instance": {**brief(instance), "state": seen.state, "createdAt": iso(instance.created_at)},
+        "client": {
+            "phoneNumber": seen.phone,
+            "displayName": seen.display_name,
+            "lastReadyAt": iso_or_none(seen.last_ready_at),
+            "lastDisconnectAt": iso_or_none(seen.last_disconnect_at),
+            "lastDisconnectReason": seen.last_disconnect_reason,
+            "lastAuthFailureAt": iso_or_none(
+                seen.last_disconnect_at if seen.last_disconnect_reason == Disconnect.LOGGED_OUT else None
+            ),
+            "lastEvent": seen.last_event,
+        },
+        "queue": {
+            "depth": view.depth,
+            "sendLoopRunning": loop_runs(seen.state, view.depth, sending=view.sending),
+            "maxSize": max_queue,
+        },
+        "reconnection": {
+            "restartAttempts": seen.restart_attempts,
+            # A lost link is followed by an attempt at once, and no window limits how many there may be (0.12).
+            "lastRestartAt": iso_or_none(seen.last_disconnect_at if seen.restart_attempts else None),
+            "restartHistoryLength": seen.restart_attempts,
+            "rateLimitExceeded": False,
+        },
+        "rateLimits": {
+            "sendsPerMinute": _window(view.minute, pace.per_minute),
+            "sendsPerHour": _window(view.hour, pace.per_hour),
+        },
+        "counters": {
+            "sent24h": counters.sent_24h,
+            "sent1h": counters.sent_1h,
+            "failures1h": counters.failures_1h,
+            "disconnects1h": counters.disconnects_1h,
+            "newChats24h": counters.new_chats_24h,
+        },
+        "webhook": {"url": instance.config.webhook_url, "events": list(instance.config.webhook_events)},
     }
 
 
-def _queue_item(entry: Entry, now: float) -> dict[str, Any]:
-    due = round(entry.next_attempt_at * 1000)
-    return {
-        "id": entry.id,
-        "type": "message",
-        "state": entry.state,
-        "idempotencyKey": f"{entry.key.value[:30]}...",
-        "createdAt": _iso(entry.created_at),
-        "age": max(round((now - entry.created_at) * 1000), 0),
-        "attemptCount": entry.attempts,
-        "nextAttemptAt": due,
-        "nextAttemptIn": max(due - round(now * 1000), 0),
-        "lastError": entry.last_error,
-        "isEligible": may_claim(entry, now),
-    }
+def _window(current: int, most: int) -> dict[str, Any]:
+    return {"current": current, "max": most, "limited": bool(most) and current >= most}
 
 
-def request_item(entry: Entry) -> dict[str, Any]:
-    """The fate of one item (contract 0.5), as far as it is known; no message text, no chat id."""
-    waits = entry.state in (ItemState.QUEUED, ItemState.UNKNOWN) and not entry.settled
-    return {
-        "id": entry.id,
-        "queueId": entry.id,
-        "instanceId": entry.instance,
-        "type": "message",
-        "state": entry.state,
-        "delivery": entry.delivery,
-        "messageId": entry.message_id,
-        "keyKind": entry.key.kind,
-        "final": entry.settled,
-        "attempts": entry.attempts,
-        "resends": entry.resends,
-        "createdAt": _iso(entry.created_at),
-        "nextAttemptAt": _iso(entry.next_attempt_at) if waits else None,
-        "settledAt": _iso(entry.settled_at),
-        "lastError": entry.last_error,
-    }
+def loop_runs(state: State, depth: int, *, sending: bool) -> bool:
+    """Whether the send loop has something to look after."""
+    return sending or (state is State.READY and depth > 0)
 
 
-def _iso(at: float | None) -> str | None:
+def iso_or_none(at: float | None) -> str | None:
+    """A time as replies write it; None stays None."""
     return None if at is None else iso(at)

@@ -1,0 +1,156 @@
+"""`wahub outbox …`: look at items and decide about them. Never shows a text or a full phone number."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wahub.cli.exits import Exit, errors_to_exit_codes
+from wahub.cli.flags import given
+from wahub.domain.outbox import ItemState, Verdict
+
+if TYPE_CHECKING:
+    from wahub.cli.gateway import Api
+
+outbox = typer.Typer(help="Look at what was and is to be sent, and decide about it.", no_args_is_help=True)
+
+
+class Queued(StrEnum):
+    """What to make of a record whose message an earlier gateway had queued: nobody knows whether it went out."""
+
+    SKIP = "skip"
+    SENT = "sent"
+
+
+_DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where all state lives. Default: ./wahub-data.")]
+_Url = Annotated[
+    str | None, typer.Option("--url", help="A running gateway. Default: the one that uses the data directory, if any.")
+]
+_Instance = Annotated[str | None, typer.Option("--instance", help="Only this instance, by id or name.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+_Id = Annotated[str, typer.Argument(metavar="QUEUE_ID", help="The queueId that the send was answered with.")]
+
+
+@outbox.callback()
+def group() -> None:
+    """Look at what was and is to be sent, and decide about it."""
+
+
+@outbox.command("list")
+def list_items(
+    instance: _Instance = None,
+    state: Annotated[ItemState | None, typer.Option(help="Only items in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 50,
+    as_json: _Json = False,
+    data_dir: _DataDir = None,
+    url: _Url = None,
+) -> None:
+    """The latest items, newest first."""
+
+    async def work(api: Api) -> None:
+        from wahub.cli import outbox_work
+
+        outbox_work.print_list(await outbox_work.latest(api, instance, state, limit), as_json=as_json)
+
+    _run(work, data_dir, url)
+
+
+@outbox.command()
+def show(
+    queue_id: _Id, instance: _Instance = None, as_json: _Json = False, data_dir: _DataDir = None, url: _Url = None
+) -> None:
+    """One item: its fate, and how it came to it."""
+    _run(_one(queue_id, instance, "GET", as_json=as_json), data_dir, url)
+
+
+@outbox.command()
+def cancel(
+    queue_id: _Id, instance: _Instance = None, as_json: _Json = False, data_dir: _DataDir = None, url: _Url = None
+) -> None:
+    """Take an item back that never was on the wire."""
+    _run(_one(queue_id, instance, "DELETE", as_json=as_json), data_dir, url)
+
+
+@outbox.command()
+def retry(
+    queue_id: _Id, instance: _Instance = None, as_json: _Json = False, data_dir: _DataDir = None, url: _Url = None
+) -> None:
+    """Try an item again now, under the same message id: one that waits, or that failed, expired or was cancelled."""
+    _run(_one(queue_id, instance, "POST", "retry", as_json=as_json), data_dir, url)
+
+
+@outbox.command()
+def resolve(
+    queue_id: _Id,
+    verdict: Annotated[Verdict, typer.Option("--as", help="What became of it, or what to do.")],
+    instance: _Instance = None,
+    as_json: _Json = False,
+    data_dir: _DataDir = None,
+    url: _Url = None,
+) -> None:
+    """Say what became of an item whose fate is unknown, or have it sent once more under the same message id."""
+    body = {"as": verdict.value}
+    _run(_one(queue_id, instance, "POST", "resolve", body=body, as_json=as_json), data_dir, url)
+
+
+@outbox.command("import-idempotency")
+def import_idempotency(
+    file: Annotated[Path, typer.Argument(help="The .wwebjs_idempotency.json of an earlier gateway.")],
+    instance: _Instance = None,
+    queued: Annotated[
+        Queued, typer.Option(help="What to do about messages that were queued: nobody knows whether they went out.")
+    ] = Queued.SKIP,
+    as_json: _Json = False,
+    data_dir: _DataDir = None,
+    url: _Url = None,
+) -> None:
+    """Take over the idempotency keys of messages that were sent, so that nobody is messaged twice after moving over."""
+
+    async def work(api: Api) -> None:
+        from wahub.cli import idempotency_file
+
+        records = idempotency_file.read(file)
+        report = await idempotency_file.import_all(api, records, instance, queued_as_sent=queued is Queued.SENT)
+        report.print(as_json=as_json)
+
+    _run(work, data_dir, url)
+
+
+def _one(
+    queue_id: str, instance: str | None, method: str, *action: str, as_json: bool, body: Any = None
+) -> Callable[[Api], Awaitable[None]]:
+    """Find the item, do something about it, and print it as it is then."""
+
+    async def work(api: Api) -> None:
+        from wahub.cli import outbox_work
+
+        owner = await outbox_work.owner_of(api, queue_id, instance)
+        found = await api.call(method, "instances", owner, "request", queue_id, *action, body=body)
+        outbox_work.print_item(found["data"], as_json=as_json)
+
+    return work
+
+
+def _run(work: Callable[[Api], Awaitable[None]], data_dir: Path | None, url: str | None) -> None:
+    import asyncio
+
+    from wahub import telemetry
+    from wahub.cli.gateway import CommandError, open_api
+    from wahub.config import load_settings
+
+    async def run() -> None:
+        async with open_api(settings) as api:
+            await work(api)
+
+    with errors_to_exit_codes():
+        settings = load_settings(**given(data_dir=data_dir, gateway_url=url))
+        telemetry.configure("error")
+        try:
+            asyncio.run(run())
+        except CommandError as error:
+            typer.echo(f"wahub: {error}", err=True)
+            raise typer.Exit(int(Exit.FAILED)) from error
