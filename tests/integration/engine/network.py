@@ -14,8 +14,8 @@ from tests.integration.engine.waiting import Watcher
 from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.domain.ids import ChatId, InstanceId, MessageId, message_id
 from wahub.domain.instance import Disconnect
-from wahub.domain.message import Text
-from wahub.ports.engine import Closed, LinkSpec, Opened, Paired, QrShown, SendResult
+from wahub.domain.message import Poll, Text
+from wahub.ports.engine import Closed, LinkSpec, Opened, Paired, QrShown, SendAcked, SendResult
 from wahub.sandbox.serve import Addresses
 
 _entropy = itertools.count(1)
@@ -102,3 +102,10 @@ class Account:
 
     async def send(self, to: str, text: str, identity: MessageId | None = None) -> SendResult:
         return await self.link.send(identity or new_message_id(), ChatId.parse(to), Text(text))
+
+    async def send_poll(self, to: str, poll: Poll, identity: MessageId | None = None) -> MessageId:
+        """Send a poll as the gateway does: it is in the store before it leaves."""
+        identity = identity or new_message_id()
+        self.vault.sent[identity] = (ChatId.parse(to), poll)
+        assert await self.link.send(identity, ChatId.parse(to), poll) == SendAcked()
+        return identity

@@ -187,7 +187,11 @@ async def test_every_kind_of_content(town: Api) -> None:
         ({"to": BEN, "reaction": {"emoji": "x"}}, 400, "reaction.messageId"),
         ({"to": BEN, "edit": {"messageId": "x"}}, 400, "edit.text"),
         ({"to": BEN, "delete": {}}, 400, "delete.messageId"),
-        ({"to": BEN, "poll": {"name": "x"}}, 501, "poll"),
+        ({"to": BEN, "poll": {"options": ["a", "b"]}}, 400, "poll.name"),
+        ({"to": BEN, "poll": {"name": "x"}}, 400, "poll.options"),
+        ({"to": BEN, "poll": {"name": "x", "options": ["a"]}}, 400, "poll.options"),
+        ({"to": BEN, "poll": {"name": "x", "options": ["a", "a"]}}, 400, "poll.options"),
+        ({"to": BEN, "poll": {"name": "x", "options": ["a", "b"], "selectable": 3}}, 400, "poll.selectable"),
         ({"to": BEN, "media": {"kind": "image"}}, 501, "media"),
     ],
 )
@@ -301,12 +305,46 @@ async def test_bad_queries(town: Api, query: str) -> None:
     assert query.partition("=")[0] in answer["error"]
 
 
+async def test_polls_and_votes(town: Api) -> None:
+    poll = {"name": "Come?", "options": ["yes", "no"], "selectable": 1}
+    status, sent = await town.post(f"{PHONES}/{ANNA}/send", {"to": BEN, "poll": poll})
+    assert status == 202
+    [shown] = (await town.get(f"{PHONES}/{BEN}/messages"))["messages"]
+    assert (shown["type"], shown["text"], shown["poll"]) == ("poll", "Come?", poll)
+    status, vote = await town.post(f"{PHONES}/{BEN}/vote", {"pollId": sent["messageId"], "options": ["yes"]})
+    assert status == 202
+    [seen] = (await town.get(f"{PHONES}/{ANNA}/messages"))["messages"]
+    assert (seen["messageId"], seen["type"], seen["vote"]) == (vote["messageId"], "vote", {"pollId": sent["messageId"]})
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"options": []}, 400, "pollId"),
+        ({"pollId": "NONE", "options": []}, 404, "pollId"),
+        ({"pollId": "TEXT", "options": []}, 400, "pollId"),
+        ({"pollId": "POLL"}, 400, "options"),
+        ({"pollId": "POLL", "options": ["maybe"]}, 400, "maybe"),
+        ({"pollId": "POLL", "options": ["yes", "no"]}, 400, "allows 1"),
+        ({"pollId": "POLL", "options": [], "addressing": "x"}, 400, "addressing"),
+    ],
+)
+async def test_bad_votes_name_the_field(town: Api, body: Any, status: int, field: str) -> None:
+    ids = {}
+    for name, content in (("TEXT", {"text": "x"}), ("POLL", {"poll": {"name": "x", "options": ["yes", "no"]}})):
+        ids[name] = (await town.post(f"{PHONES}/{ANNA}/send", {"to": BEN, **content}))[1]["messageId"]
+    if "pollId" in body:
+        body = {**body, "pollId": ids.get(body["pollId"], body["pollId"])}
+    got, answer = await town.post(f"{PHONES}/{BEN}/vote", body)
+    assert got == status
+    assert field in answer["error"]
+
+
 async def test_what_comes_later_says_so(town: Api) -> None:
     for method, path in (
         ("POST", "/control/groups"),
         ("GET", "/control/groups"),
         ("POST", "/control/groups/1@g.us/members"),
-        ("POST", f"{PHONES}/{ANNA}/vote"),
         ("POST", f"{PHONES}/{ANNA}/pair"),
     ):
         assert (await town.call(method, path))[0] == 501

@@ -118,8 +118,11 @@ class PeopleCalls:
 
     async def vote(self, request: Request) -> Response:
         """`POST …/vote`"""
-        self._phone(request)
-        raise RefusedError(501, "pollId: phones of this sandbox cannot vote yet")
+        phone = self._phone(request)
+        body = await ask.body_of(request)
+        poll_id = ask.text_field(body, "pollId")
+        message_id = phone.vote(poll_id, ask.vote_options(body), ask.addressing(body))
+        return answer({"messageId": message_id}, 202)
 
     async def messages(self, request: Request) -> Response:
         """`GET …/messages`"""

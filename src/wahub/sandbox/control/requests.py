@@ -12,14 +12,16 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from wahub.sandbox.model import PairingRequest, RefusedError
-from wahub.sandbox.phone.content import Contact, Content, Delete, Edit, Location, Reaction, Text, vcard_of
+from wahub.sandbox.model import LID_SERVER, PN_SERVER, PairingRequest, RefusedError
+from wahub.sandbox.phone.content import Contact, Content, Delete, Edit, Location, Poll, Reaction, Text, vcard_of
 from wahub.sandbox.phone.qr import UnreadableQrError, read_text, text_from_picture
 
 MAX_WAIT_MS = 300_000
 MAX_TEXT = 65_536
+MAX_OPTIONS = 12
+"""As many as WhatsApp's apps offer."""
 _KINDS = ("text", "poll", "media", "location", "contact", "reaction", "edit", "delete")
-_LATER = ("poll", "media")
+_LATER = ("media",)
 
 
 async def body_of(request: Request) -> dict[str, Any]:
@@ -139,6 +141,8 @@ def content_of(body: dict[str, Any]) -> Content:
     if kind == "text":
         return Text(text_field(body, "text"))
     part = object_field(body, kind)
+    if kind == "poll":
+        return _poll(part)
     return _about(kind, part) if kind in ("reaction", "edit", "delete") else _card_or_place(kind, part)
 
 
@@ -149,6 +153,35 @@ def _about(kind: str, part: dict[str, Any]) -> Content:
     if kind == "edit":
         return Edit(message_id, _text(part.get("text"), "edit.text"))
     return Delete(message_id)
+
+
+def _poll(part: dict[str, Any]) -> Poll:
+    name, options = _text(part.get("name"), "poll.name"), _texts(part.get("options"), "poll.options")
+    if not 2 <= len(options) <= MAX_OPTIONS or len(set(options)) < len(options):
+        raise RefusedError(400, f"poll.options: expected 2 to {MAX_OPTIONS} different texts")
+    selectable = part.get("selectable", 1)
+    if isinstance(selectable, bool) or not isinstance(selectable, int) or not 0 <= selectable <= len(options):
+        raise RefusedError(400, "poll.selectable: expected a number of options, 0 for any")
+    return Poll(name, options, selectable)
+
+
+def _texts(value: object, field: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise RefusedError(400, f"{field}: expected a list of texts")
+    return tuple(_text(item, field) for item in value)
+
+
+def vote_options(body: dict[str, Any]) -> tuple[str, ...]:
+    """The options of a vote by name; an empty list withdraws it."""
+    return _texts(body.get("options"), "options")
+
+
+def addressing(body: dict[str, Any]) -> str | None:
+    """The address space of `addressing` (`pn` or `lid`); None when it is left out."""
+    value = body.get("addressing")
+    if value not in (None, "pn", "lid"):
+        raise RefusedError(400, "addressing: expected pn or lid")
+    return None if value is None else LID_SERVER if value == "lid" else PN_SERVER
 
 
 def _card_or_place(kind: str, part: dict[str, Any]) -> Content:

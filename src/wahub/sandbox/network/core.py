@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from wahub.sandbox.model import Jid
 from wahub.sandbox.network.accounts import Account, Device, Registry
-from wahub.sandbox.network.faults import SOCKET_FAULTS, STANZA_FAULTS, Faults
+from wahub.sandbox.network.faults import PHONE_FAULTS, SOCKET_FAULTS, STANZA_FAULTS, Faults
 from wahub.sandbox.network.stats import Stats
 from wahub.sandbox.network.store import Store
 from wahub.sandbox.network.trace import Trace
@@ -98,10 +98,13 @@ class Core:
             self._hand_over(account, sequence, stanza)
 
     def _to_phone(self, account: Account, stanza: Node) -> None:
+        """Stored before the sender's ack can leave: both belong to one turn of the loop, and so to one commit."""
         sequence = next(self.mail_sequence)
         if self.store.durable:
             self.store.put(mail_key(account, 0, sequence), encode_node(stanza))
         if account.phone_online and account.phone is not None:
+            if self.faults.armed and self.faults.take(PHONE_FAULTS, account.number, None, 0, stanza.tag) is not None:
+                stanza = _corrupted(stanza)
             self._hand_over(account, sequence, stanza)
         else:
             account.phone_mailbox.add(sequence, stanza)

@@ -40,6 +40,7 @@ _QUERIES: dict[tuple[str, str], Handler] = {
     ("w:stats", "set"): settings.done,
     ("w:stats", "get"): settings.done,
 }
+_DROPPED = frozenset(("dropStanza",))
 _BEFORE_LOGIN = frozenset((("w:p", "get"), ("w:stats", "set")))
 
 
@@ -75,6 +76,9 @@ def take_stanza(core: Core, session: Session, stanza: Node) -> None:
     if core.faults.armed:
         action = core.faults.take(SOCKET_FAULTS, account.number, None, device.id, tag)
         if action is not None and session.apply(action):
+            return
+        # Messages meet their own faults in routing; here a dropped stanza is a query that nobody answers.
+        if tag == "iq" and core.faults.take(_DROPPED, account.number, None, device.id, tag) is not None:
             return
     if tag == "message":
         routing.take_message(core, Origin(account, device.id, session), stanza)

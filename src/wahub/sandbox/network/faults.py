@@ -3,6 +3,8 @@
 An armed fault waits for a stanza (or a login) that matches, skips `nth - 1` of them, then fires `times` times. Socket
 faults hit the socket of the account that `number` names, whichever way the stanza goes; stanza faults also match the
 other end of the chat. `stanza` is a tag (message, receipt, iq, presence, chatstate, ack, notification) or `login`.
+`notOnWhatsApp` counts questions about the account of `number` (or questions that it asks); `retryReceipt` counts
+messages for the phone of `number`, which cannot read them and asks for another copy.
 """
 
 from __future__ import annotations
@@ -19,7 +21,11 @@ SOCKET_FAULTS = frozenset(
     ("drop", "silent", "streamError", "failure", "replaced", "mute", "slow", "neverReady", "duplicate", "corrupt")
 )
 STANZA_FAULTS = frozenset(("noAck", "lateAck", "ackError", "dropStanza"))
-_LATER = frozenset(("reorder", "notOnWhatsApp", "retryReceipt", "lidMigration"))
+PHONE_FAULTS = frozenset(("retryReceipt",))
+ANSWER_FAULTS = frozenset(("notOnWhatsApp",))
+_ALL = SOCKET_FAULTS | STANZA_FAULTS | PHONE_FAULTS | ANSWER_FAULTS
+_BY_EITHER_END = STANZA_FAULTS | ANSWER_FAULTS
+_LATER = frozenset(("reorder", "lidMigration"))
 _LOGIN_ONLY = frozenset(("neverReady",))
 _DELIVERY_ONLY = frozenset(("duplicate", "corrupt"))
 
@@ -130,9 +136,9 @@ def _fits(fault: Fault, number: str, peer: str | None, device: int, stanza: str)
         return False
     if fault.stanza is not None and fault.stanza != stanza:
         return False
-    if fault.stanza is None and name in STANZA_FAULTS | _DELIVERY_ONLY and stanza != "message":
+    if fault.stanza is None and name in STANZA_FAULTS | PHONE_FAULTS | _DELIVERY_ONLY and stanza != "message":
         return False
-    if fault.number not in (None, number) and not (name in STANZA_FAULTS and fault.number == peer):
+    if fault.number not in (None, number) and not (name in _BY_EITHER_END and fault.number == peer):
         return False
     return fault.device in (None, device)
 
@@ -144,8 +150,8 @@ def parse_action(do: Mapping[str, Any]) -> Action:
     name, arguments = next(iter(do.items()))
     if name in _LATER:
         raise RefusedError(501, f"the fault {name} is not implemented yet")
-    if name not in SOCKET_FAULTS | STANZA_FAULTS:
-        known = ", ".join(sorted(SOCKET_FAULTS | STANZA_FAULTS))
+    if name not in _ALL:
+        known = ", ".join(sorted(_ALL))
         raise RefusedError(400, f"do: unknown fault {name}; known are {known}")
     if not isinstance(arguments, Mapping):
         raise RefusedError(400, f"do.{name} must be an object, {{}} when it takes no arguments")

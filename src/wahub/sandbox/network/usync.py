@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from wahub.sandbox.model import LID_SERVER, PN_SERVER, Jid
 from wahub.sandbox.network.accounts import Account
 from wahub.sandbox.network.core import Core
+from wahub.sandbox.network.faults import ANSWER_FAULTS
 from wahub.sandbox.network.session import Session
 from wahub.sandbox.node import Node
 
@@ -28,13 +29,14 @@ def query(core: Core, session: Session, stanza: Node) -> None:
     for name in protocols:
         if name not in _PROTOCOLS:
             core.stats.unknown_query(f"usync {name}")
-    answered = [user for user in (_user(core, protocols, user) for user in users.find("user")) if user is not None]
+    answers = (_user(core, session, protocols, user) for user in users.find("user"))
+    answered = [user for user in answers if user is not None]
     result = Node("result", {}, [Node(name) for name in protocols])
     attrs = {key: value for key, value in usync.attrs.items() if key in ("sid", "index", "last", "mode", "context")}
     session.result(stanza, Node("usync", attrs, [result, Node("list", {}, answered)]))
 
 
-def _user(core: Core, protocols: list[str], user: Node) -> Node | None:
+def _user(core: Core, session: Session, protocols: list[str], user: Node) -> Node | None:
     address = user.attrs.get("jid")
     contact = user.child("contact")
     number = contact.data if contact is not None else b""
@@ -45,9 +47,18 @@ def _user(core: Core, protocols: list[str], user: Node) -> Node | None:
         jid = Jid.parse(address).bare
     except ValueError:
         return None
-    person = _Person(core.account_of(jid), jid, number, core.now())
+    person = _Person(_found(core, session, jid), jid, number, core.now())
     answers = [_PROTOCOLS[name](person) for name in protocols if name in _PROTOCOLS]
     return Node("user", {"jid": str(jid)}, [answer for answer in answers if answer is not None])
+
+
+def _found(core: Core, session: Session, jid: Jid) -> Account | None:
+    """The account of an address, unless a fault hides it from others."""
+    found, asker = core.account_of(jid), session.account
+    if found is None or asker is None or found is asker or not core.faults.armed or session.device is None:
+        return found
+    hidden = core.faults.take(ANSWER_FAULTS, asker.number, found.number, session.device.id, "iq")
+    return None if hidden is not None else found
 
 
 @dataclass(frozen=True, slots=True)

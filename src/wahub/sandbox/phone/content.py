@@ -60,7 +60,17 @@ class Delete:
     message_id: str
 
 
-Content = Text | Location | Contact | Reaction | Edit | Delete
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """A question with answers to choose from; `selectable` is how many one may choose, 0 for any number."""
+
+    name: str
+    options: tuple[str, ...]
+    selectable: int = 1
+
+
+Content = Text | Location | Contact | Reaction | Edit | Delete | Poll
+"""What a person may send. (A vote is not sent but given: `polls.build_vote`.)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +90,9 @@ def vcard_of(name: str, phone: str) -> str:
     return "\n".join(("BEGIN:VCARD", "VERSION:3.0", f"FN:{name}", number, "END:VCARD"))
 
 
-def build(content: Content, target: Target | None, quoted: Target | None) -> e2e_pb2.Message:
+def build(
+    content: Text | Location | Contact | Reaction | Edit | Delete, target: Target | None, quoted: Target | None
+) -> e2e_pb2.Message:
     """The Message of a content. `target` is required for reactions, edits and deletions."""
     match content:
         case Text(text):
@@ -139,6 +151,8 @@ def stanza_type(content: Content) -> str:
     match content:
         case Reaction():
             return "reaction"
+        case Poll():
+            return "poll"
         case Contact() | Location():
             return "media"
         case _:

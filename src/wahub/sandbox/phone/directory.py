@@ -16,18 +16,26 @@ class Directory:
 
     def __init__(self) -> None:
         self._number_by_lid: dict[str, str] = {}
+        self._lid_by_number: dict[str, str] = {}
 
     def add(self, number: str, lid: str) -> None:
         """Enter an account."""
         self._number_by_lid[lid] = number
+        self._lid_by_number[number] = lid
 
     def holder(self, lid: str) -> str | None:
         """The number behind a LID."""
         return self._number_by_lid.get(lid)
 
+    def jid_of(self, number: str, server: str) -> Jid:
+        """The address of a number in one address space; by number when its LID is not known."""
+        lid = self._lid_by_number.get(number) if server == LID_SERVER else None
+        return Jid(number, PN_SERVER) if lid is None else Jid(lid, LID_SERVER)
+
     def clear(self) -> None:
         """Forget everybody."""
         self._number_by_lid.clear()
+        self._lid_by_number.clear()
 
     def number_of(self, jid: Jid, hint: str | None = None) -> str:
         """Number digits of a user; `hint` is the number JID that the stanza gave. An unknown LID stands for itself."""

@@ -116,6 +116,7 @@ class Incoming:
                 stanza_type=envelope.stanza.attrs.get("type", "text"),
                 edit=None,
                 message=message.SerializeToString(),
+                server=Jid.parse(envelope.stanza.attrs["from"]).server,
             )
         )
 

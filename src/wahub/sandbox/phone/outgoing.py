@@ -8,13 +8,15 @@ Source: Baileys Socket/messages-send (`relayMessage`, `createParticipantNodes`),
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 from wahub.sandbox.model import PN_SERVER, Jid, KeyBundle, NetworkPort, RefusedError
 from wahub.sandbox.node import Node
 from wahub.sandbox.phone import bundles
-from wahub.sandbox.phone.content import Content, Delete, Edit, Reaction, Target, build, stanza_edit, stanza_type
+from wahub.sandbox.phone.content import Content, Delete, Edit, Poll, Reaction, Target, build, stanza_edit, stanza_type
 from wahub.sandbox.phone.directory import Directory
 from wahub.sandbox.phone.padding import pad
+from wahub.sandbox.phone.polls import build_poll, build_vote
 from wahub.sandbox.phone.state import Kept, PhoneState
 from wahub.sandbox.proto import e2e_pb2
 from wahub.sandbox.signal.errors import SignalError
@@ -33,39 +35,60 @@ class Outgoing:
 
     def send(self, to: str, content: Content, quote: str | None = None) -> str:
         """Send to a number and return the message id. RefusedError 404 for an unknown number or message."""
-        state = self._state
-        to_jid = Jid(to, PN_SERVER)
-        devices = self._network.device_jids(to_jid)
-        if not devices:
-            raise RefusedError(404, "to: nobody in the sandbox has this number; create the phone first")
+        self._require_someone(to)
         about = content.message_id if isinstance(content, Reaction | Edit | Delete) else None
         if isinstance(content, Edit | Delete) and not self._kept(content.message_id, to).from_me:
             raise RefusedError(400, "messageId: a person can only edit or delete their own messages")
-        target = None if about is None else self._target(about, to)
-        message = build(content, target, None if quote is None else self._target(quote, to))
+        if isinstance(content, Poll):
+            message = build_poll(content)
+        else:
+            target = None if about is None else self._target(about, to)
+            message = build(content, target, None if quote is None else self._target(quote, to))
+        return self._send(to, message, stanza_type(content), stanza_edit(content), PN_SERVER)
+
+    def vote(self, poll_id: str, options: Sequence[str], server: str | None) -> str:
+        """Vote on a poll that this phone has seen, in the address space it came in unless `server` names another."""
+        kept = self._state.kept.get(poll_id)
+        if kept is None:
+            raise RefusedError(404, "pollId: the phone has no such message")
+        server = server or kept.server
+        voter = self._directory.jid_of(self._state.profile.number, server)
+        message = build_vote(self._target(poll_id, kept.chat, server), options, str(voter))
+        self._require_someone(kept.chat)
+        return self._send(kept.chat, message, "poll", None, server)
+
+    def _require_someone(self, number: str) -> None:
+        if not self._network.device_jids(Jid(number, PN_SERVER)):
+            raise RefusedError(404, "to: nobody in the sandbox has this number; create the phone first")
+
+    def _send(self, to: str, message: e2e_pb2.Message, kind: str, edit: str | None, server: str) -> str:
         kept = Kept(
             message_id=secrets.token_hex(16).upper(),
             chat=to,
-            author=state.profile.number,
+            author=self._state.profile.number,
             from_me=True,
             sent_here=True,
-            stanza_type=stanza_type(content),
-            edit=stanza_edit(content),
+            stanza_type=kind,
+            edit=edit,
             message=message.SerializeToString(),
+            server=server,
         )
-        self._fan_out(kept, to_jid, devices)
+        self._fan_out(kept, _beside(message))
         return kept.message_id
 
-    def _fan_out(self, kept: Kept, to_jid: Jid, devices: list[Jid]) -> None:
+    def _fan_out(self, kept: Kept, beside: list[Node]) -> None:
         state = self._state
-        own = [device for device in self._network.device_jids(state.jid) if device.device]
+        to_jid = self._directory.jid_of(kept.chat, kept.server)
+        devices = self._network.device_jids(to_jid)
+        own_jid = self._directory.jid_of(state.profile.number, to_jid.server)
+        own = [device for device in self._network.device_jids(own_jid) if device.device]
         for_others = kept.message
         for_own = _copy_for_own_devices(kept.message, str(to_jid))
         participants = [self._encrypted_to(device, for_own) for device in own if kept.chat != state.profile.number]
         participants += [
             self._encrypted_to(device, for_own if kept.chat == state.profile.number else for_others)
             for device in devices
-            if device != state.jid
+            if device != own_jid
         ]
         state.keep(kept)
         state.commit()
@@ -73,7 +96,7 @@ class Outgoing:
         if kept.edit is not None:
             attrs["edit"] = kept.edit
         nodes = [node for node in participants if node is not None]
-        self._network.submit(state.jid, Node("message", attrs, [Node("participants", {}, nodes)]))
+        self._network.submit(state.jid, Node("message", attrs, [Node("participants", {}, nodes), *beside]))
 
     def _encrypted_to(self, device: Jid, message: bytes) -> Node | None:
         """One `to` child; None for a device that cannot be reached (it has no keys on the server yet)."""
@@ -112,7 +135,7 @@ class Outgoing:
         except (RefusedError, SignalError):
             return
         own = number == state.profile.number
-        to_jid = Jid(kept.chat, PN_SERVER)
+        to_jid = self._directory.jid_of(kept.chat, kept.server)
         enc = self._encrypt(address, _copy_for_own_devices(kept.message, str(to_jid)) if own else kept.message)
         retry = receipt.child("retry")
         enc.attrs["count"] = "1" if retry is None else retry.attrs.get("count", "1")
@@ -137,15 +160,24 @@ class Outgoing:
             raise RefusedError(404, "messageId: this chat of the phone has no such message")
         return kept
 
-    def _target(self, message_id: str, chat: str) -> Target:
+    def _target(self, message_id: str, chat: str, server: str = PN_SERVER) -> Target:
         kept = self._kept(message_id, chat)
         return Target(
             message_id=kept.message_id,
-            chat_jid=str(Jid(kept.chat, PN_SERVER)),
-            author_jid=str(Jid(kept.author, PN_SERVER)),
+            chat_jid=str(self._directory.jid_of(kept.chat, server)),
+            author_jid=str(self._directory.jid_of(kept.author, server)),
             from_me=kept.from_me,
             message=e2e_pb2.Message.FromString(kept.message),
         )
+
+
+def _beside(message: e2e_pb2.Message) -> list[Node]:
+    """What stands beside the encrypted parts. Source: whatsmeow send.go (`getMessageContent`)."""
+    if message.HasField("poll_update_message"):
+        return [Node("meta", {"polltype": "vote"})]
+    if message.HasField("poll_creation_message") or message.HasField("poll_creation_message_v3"):
+        return [Node("meta", {"polltype": "creation"})]
+    return []
 
 
 def _copy_for_own_devices(message: bytes, chat_jid: str) -> bytes:

@@ -8,7 +8,7 @@ anything is handed in.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from wahub.sandbox.model import GROUP_SERVER, Jid, KeyBundle, NetworkPort, PairingRequest, RefusedError
 from wahub.sandbox.node import Node
@@ -143,6 +143,15 @@ class Phone:
         """Send to a number; returns the message id. RefusedError 404 unknown number or message, 409 phone off."""
         self._require_online()
         return self._outgoing.send(to, content, quote)
+
+    def vote(self, poll_id: str, options: Sequence[str], server: str | None = None) -> str:
+        """Vote on a poll of one of the phone's chats, none to withdraw; returns the vote's message id.
+
+        Creator and voter are named as the poll was addressed, or in the address space `server`. RefusedError 400 what
+        the poll does not allow, 404 no such poll, 409 phone off.
+        """
+        self._require_online()
+        return self._outgoing.vote(poll_id, options, server)
 
     def mark_read(self, message_id: str) -> None:
         """Send the read receipt for a received message. RefusedError 404 when the inbox has no such message."""

@@ -32,7 +32,10 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A message the phone can still quote, react to or send again. `chat` and `author` are number digits."""
+    """A message the phone can still quote, react to, vote on or send again. `chat` and `author` are number digits.
+
+    `server` is the address space it travelled in: `s.whatsapp.net` or `lid`.
+    """
 
     message_id: str
     chat: str
@@ -42,6 +45,7 @@ class Kept:
     stanza_type: str
     edit: str | None
     message: bytes
+    server: str = PN_SERVER
 
 
 class PhoneState:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Callable
 
@@ -16,7 +17,7 @@ from wahub.adapters.engines.baileys.codes import disconnect_reason
 from wahub.domain.errors import StaleLeaseError
 from wahub.domain.ids import ChatId, MessageId
 from wahub.domain.instance import Disconnect
-from wahub.domain.message import Content
+from wahub.domain.message import Content, Poll, Text
 from wahub.domain.session import KeyChanges, KeyName
 from wahub.ports import engine as port
 
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 _LOGOUT_SECONDS = 5.0
 _CLOSE_SECONDS = 10.0
+_TYPING_SECONDS = 2.0
+_EXISTS_SECONDS = 6.0
+"""A second more than the side process waits for WhatsApp."""
 
 
 class BaileysLink:
@@ -45,6 +49,8 @@ class BaileysLink:
         self._engine_clock = engine_clock
         self._events: asyncio.Queue[port.LinkEvent] = asyncio.Queue()
         self._sends: dict[str, asyncio.Future[port.SendResult]] = {}
+        self._questions: dict[int, asyncio.Future[bool | None]] = {}
+        self._numbers = itertools.count(1)
         self._answers: set[asyncio.Task[None]] = set()
         self._closed = asyncio.Event()
 
@@ -81,6 +87,31 @@ class BaileysLink:
         finally:
             if self._sends.get(message_id) is result:
                 del self._sends[message_id]
+
+    async def show_typing(self, chat: ChatId, typing: bool) -> bool:
+        """Tell the chat that somebody types, or no longer does. False if it could not be told within 2 s."""
+        number = next(self._numbers)
+        frame = wire.Typing(**self._address, n=number, chat=chat.jid, typing=typing)
+        return await self._ask(number, frame, _TYPING_SECONDS) is True
+
+    async def exists(self, chat: ChatId) -> bool | None:
+        """Whether WhatsApp knows this phone number; None when it gave no answer, or `chat` is no phone number."""
+        number = next(self._numbers)
+        return await self._ask(number, wire.Exists(**self._address, n=number, chat=chat.jid), _EXISTS_SECONDS)
+
+    async def _ask(self, number: int, question: wire.Typing | wire.Exists, seconds: float) -> bool | None:
+        """The side process's answer; None when the link ends or nothing comes in time."""
+        if self.closed:
+            return None
+        told: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        self._questions[number] = told
+        try:
+            self._tell(question)
+            return await asyncio.wait_for(told, seconds)
+        except TimeoutError:
+            return None
+        finally:
+            del self._questions[number]
 
     def extend(self, trusted_until: float) -> None:
         """Lengthen the term (monotonic seconds). Shorter or past values are ignored."""
@@ -124,6 +155,10 @@ class BaileysLink:
                 self._answer(frame)
             case wire.Sent():
                 self._on_sent(frame)
+            case wire.Told(n=number, value=value):
+                told = self._questions.get(number)
+                if told is not None and not told.done():
+                    told.set_result(value)
             case wire.ClosedNow(cause=cause, code=code, detail=detail):
                 # The side process settles what it took before it reports the end, so what is left it never saw.
                 closed = port.Closed(disconnect_reason(cause, code), code, detail)
@@ -143,6 +178,9 @@ class BaileysLink:
         for result in self._sends.values():
             if not result.done():
                 result.set_result(outstanding)
+        for told in self._questions.values():
+            if not told.done():
+                told.set_result(None)
         self._events.put_nowait(closed)
 
     @property
@@ -198,7 +236,13 @@ class BaileysLink:
 
 
 def _to_wire(content: Content) -> wire.SendContent:
-    return wire.SendContent(kind="text", text=content.text)
+    match content:
+        case Text(text=text):
+            return wire.SendContent(kind="text", text=text)
+        case Poll(caption=caption, options=options, multiple=multiple, secret=secret):
+            return wire.SendContent(
+                kind="poll", caption=caption, options=list(options), multiple=multiple, secret=secret
+            )
 
 
 def _to_result(frame: wire.Sent) -> port.SendResult:

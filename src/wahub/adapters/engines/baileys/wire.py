@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 _HEADER_BYTES = 4
 _MAX_FRAME_BYTES = 64 * 1024 * 1024
 
@@ -66,17 +66,36 @@ class Extend(_LinkFrame, tag="extend"):
     until: float
 
 
-class SendContent(msgspec.Struct, kw_only=True):
-    """What to send. `kind` is `text` for now."""
+class SendContent(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What to send. `kind` says which fields there are: `text` has `text`, `poll` has all others."""
 
     kind: str
     text: str | None = None
+    caption: str | None = None
+    options: list[str] | None = None
+    multiple: bool | None = None
+    secret: bytes | None = None
 
 
 class Send(_LinkFrame, tag="send"):
     id: str
     chat: str
     content: SendContent
+
+
+class Typing(_LinkFrame, tag="typing"):
+    """Answered by `told`: true when the chat was told."""
+
+    n: int
+    chat: str
+    typing: bool
+
+
+class Exists(_LinkFrame, tag="exists"):
+    """Answered by `told`: whether WhatsApp knows the number, null when it did not say."""
+
+    n: int
+    chat: str
 
 
 class InboundAck(_LinkFrame, tag="inbound_ack"):
@@ -158,6 +177,13 @@ class Sent(_LinkFrame, tag="sent"):
     link_lost: bool = False
 
 
+class Told(_LinkFrame, tag="told"):
+    """The answer to the `typing` or `exists` of that number."""
+
+    n: int
+    value: bool | None
+
+
 class LateAck(_LinkFrame, tag="acked"):
     """An ack that nobody waited for."""
 
@@ -208,12 +234,13 @@ class ClosedNow(_LinkFrame, tag="closed"):
     detail: str
 
 
-ToEngine = Hello | Ping | Open | Extend | Send | InboundAck | Logout | Close | Answer
+ToEngine = Hello | Ping | Open | Extend | Send | Typing | Exists | InboundAck | Logout | Close | Answer
 AboutLink = (
     Read
     | Write
     | NeedMessage
     | Sent
+    | Told
     | LateAck
     | Receipt
     | InboundMessage

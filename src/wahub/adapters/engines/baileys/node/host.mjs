@@ -55,6 +55,10 @@ export class Host {
 		switch (frame.t) {
 			case 'send':
 				return void link.send(frame);
+			case 'typing':
+				return void link.showTyping(frame);
+			case 'exists':
+				return void link.exists(frame);
 			case 'extend':
 				return link.extend(frame.until);
 			case 'inbound_ack':

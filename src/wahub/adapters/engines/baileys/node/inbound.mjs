@@ -6,8 +6,9 @@
 import {
 	areJidsSameUser, decodeMessageNode, isJidNewsletter, isJidStatusBroadcast, isLidUser, jidDecode, jidNormalizedUser
 } from 'baileys';
-import { classify, decodePlaintext, rawJson } from './content.mjs';
+import { classify, decodePlaintext } from './content.mjs';
 import { reach } from './faults.mjs';
+import { Reports } from './reports.mjs';
 
 /** How many ids are remembered, to answer a second copy that no longer decrypts. */
 const REMEMBERED = 256;
@@ -20,12 +21,19 @@ export class Inbound {
 	 *   spool: import('./spool.mjs').Spool,
 	 *   me: () => {id: string, lid?: string} | undefined,
 	 *   report: (seq: number, body: object) => void,
+	 *   pollOf: (id: string) => Promise<object | undefined>,
 	 *   onSpoolFailure: (error: Error) => void,
 	 *   log: (text: string) => void,
 	 * }} link
 	 */
 	constructor(link) {
 		this.link = link;
+		this.reports = new Reports({
+			report: link.report,
+			pollOf: link.pollOf,
+			ownAddresses: () => [link.me()?.id, link.me()?.lid].filter(Boolean).map(jid => jidNormalizedUser(jid)),
+			log: link.log
+		});
 		/** @type {WeakMap<Uint8Array, object>} */
 		this.stanzas = new WeakMap();
 		/** Dedupe key of what waits in the spool. @type {Map<string, {seq: number, plaintext: Uint8Array}>} */
@@ -44,7 +52,7 @@ export class Inbound {
 		for (const { seq, entry } of await this.link.spool.load(this.link.log)) {
 			this.waiting.set(entry.key, { seq, plaintext: entry.plaintext });
 			this.keyOfSequence.set(seq, entry.key);
-			this.tell(seq, entry.envelope, decodePlaintext(entry.plaintext));
+			this.reports.add(seq, entry.envelope, decodePlaintext(entry.plaintext));
 		}
 	}
 
@@ -142,7 +150,7 @@ export class Inbound {
 		if (kept) {
 			this.waiting.set(arrival.key, { seq: kept.seq, plaintext: kept.plaintext });
 			this.keyOfSequence.set(kept.seq, arrival.key);
-			this.tell(kept.seq, arrival.envelope, kept.message);
+			this.reports.add(kept.seq, arrival.envelope, kept.message);
 		}
 		this.passed(arrival.stanza);
 	}
@@ -168,10 +176,6 @@ export class Inbound {
 		}
 	}
 
-	tell(seq, envelope, message) {
-		this.link.report(seq, { ...envelope, ...classify(message), raw: rawJson(message) });
-	}
-
 	remember(key) {
 		this.recent.add(key);
 		if (this.recent.size > REMEMBERED) {
@@ -186,13 +190,16 @@ export class Inbound {
 		}
 	}
 
-	/** Calls `done` when all messages of the offline queue seen so far are through, at the latest after `patience` ms. */
+	/**
+	 * Calls `done` when all messages of the offline queue seen so far are through, at the latest after `patience` ms, and
+	 * those of them that were read have been told.
+	 */
 	whenOfflineDone(patience, done) {
 		const timer = setTimeout(() => this.onOfflineDone?.(), patience);
 		this.onOfflineDone = () => {
 			clearTimeout(timer);
 			this.onOfflineDone = null;
-			done();
+			this.reports.after(done);
 		};
 		if (this.offline.size === 0) {
 			this.onOfflineDone();

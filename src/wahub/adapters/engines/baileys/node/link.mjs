@@ -7,11 +7,13 @@ import {
 	BufferJSON, getAllBinaryNodeChildren, getBinaryNodeChild, getBinaryNodeChildren, initAuthCreds, jidDecode, jidNormalizedUser,
 	makeWASocket, S_WHATSAPP_NET
 } from 'baileys';
-import { buildMessage } from './content.mjs';
+import { buildMessage, stanzaNodes } from './content.mjs';
 import { quietLogger, socketOptions } from './config.mjs';
 import { Gate } from './gate.mjs';
 import { Inbound } from './inbound.mjs';
 import { KeyStore } from './keystore.mjs';
+import { isOnWhatsApp, within } from './people.mjs';
+import { Presence } from './presence.mjs';
 import { orderedRepository } from './repository.mjs';
 import { NotStarted, Sends } from './sends.mjs';
 import { Spool } from './spool.mjs';
@@ -20,6 +22,8 @@ const CLOSE_PATIENCE_MS = 1000;
 const LOGOUT_PATIENCE_MS = 4000;
 const KEYS_PATIENCE_MS = 5000;
 const OFFLINE_PATIENCE_MS = 5000;
+const TYPING_PATIENCE_MS = 1500;
+const EXISTS_PATIENCE_MS = 5000;
 const TIMED_OUT = 408;
 
 /** Baileys' events for bots that keep their chats in memory. Nobody listens here, and buffering them costs. */
@@ -52,6 +56,7 @@ export class Link {
 			spool: this.spool,
 			me: () => this.creds?.me,
 			report: (seq, body) => this.tell('inbound', { seq: BigInt(seq), body }),
+			pollOf: id => this.messageAgain(id),
 			onSpoolFailure: () => this.abort('spool_failed'),
 			log: text => host.log('warning', text)
 		});
@@ -111,6 +116,7 @@ export class Link {
 				logger
 			})
 		);
+		this.presence = new Presence(this.sock, () => this.creds.me);
 		this.gate = new Gate(this.sock.ws.socket, () => this.mayWrite());
 		this.quietEvents();
 		this.listen();
@@ -191,6 +197,7 @@ export class Link {
 	async finishOnce(error) {
 		this.ended = true;
 		clearTimeout(this.termTimer);
+		this.presence?.close();
 		this.sends.close();
 		await Promise.race([this.keys.idle(), new Promise(resolve => setTimeout(resolve, KEYS_PATIENCE_MS).unref())]);
 		this.inbound.close();
@@ -369,7 +376,7 @@ export class Link {
 			await this.assertReachable(chat);
 			const message = await buildMessage(content, this.logger);
 			this.sends.remember(id, message);
-			await this.sock.relayMessage(chat, message, { messageId: id, additionalNodes: entry.lastStep(this.gate) });
+			await this.sock.relayMessage(chat, message, { messageId: id, additionalNodes: entry.lastStep(this.gate, stanzaNodes(content)) });
 			// Reached the end without the write being seen: it may have left.
 			entry.onWritten();
 		} catch (error) {
@@ -389,12 +396,31 @@ export class Link {
 		if (devices.some(device => device.user === to.user) || areSame(to, me)) {
 			return;
 		}
-		const found = await this.sock.onWhatsApp(chat);
-		const absent = to.server === 's.whatsapp.net' && Array.isArray(found) && !found.some(item => item.exists);
+		const absent = (await isOnWhatsApp(this.sock, chat, EXISTS_PATIENCE_MS)) === false;
 		throw new NotStarted(absent ? 'not_on_whatsapp' : 'devices_unknown', absent);
 	}
 
-	/** The message a device asks to have again. */
+	/** @param {{n: number, chat: string, typing: boolean}} frame */
+	async showTyping({ n, chat, typing }) {
+		const shown = () => within(TYPING_PATIENCE_MS, this.presence.show(chat, typing).then(() => true));
+		this.tell('told', { n, value: (await this.whileOpen(shown)) ?? false });
+	}
+
+	/** @param {{n: number, chat: string}} frame */
+	async exists({ n, chat }) {
+		this.tell('told', { n, value: await this.whileOpen(() => isOnWhatsApp(this.sock, chat, EXISTS_PATIENCE_MS)) });
+	}
+
+	/** What `ask` gives; null when the link is not open or it fails. */
+	async whileOpen(ask) {
+		try {
+			return this.isOpen && !this.ended ? await ask() : null;
+		} catch {
+			return null;
+		}
+	}
+
+	/** The message of ours with this id: for a device that asks to have it again, or for a vote on it. */
 	async messageAgain(id) {
 		const kept = this.sends.sent.get(id);
 		if (kept) {

@@ -28,16 +28,16 @@ class Entry {
 	}
 
 	/**
-	 * Given to Baileys as `additionalNodes`: empty, but read as the last step before the message is encoded and written
+	 * Given to Baileys as `additionalNodes`: read as the last step before the message is encoded and written
 	 * (source: Socket/messages-send.js relayMessage). Throwing here keeps the message off the socket.
 	 */
-	lastStep(gate) {
+	lastStep(gate, nodes = []) {
 		const announce = () => {
 			if (this.settled) {
 				throw new NotStarted('given_up');
 			}
 			gate.next = this;
-			return [][Symbol.iterator]();
+			return nodes[Symbol.iterator]();
 		};
 		return { length: 1, [Symbol.iterator]: announce };
 	}
