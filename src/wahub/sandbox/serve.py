@@ -26,7 +26,7 @@ import uvicorn
 from wahub.sandbox.control.app import build_control_app
 from wahub.sandbox.media import MediaApp, MediaCertificate, write_certificates
 from wahub.sandbox.network import persist, trust
-from wahub.sandbox.network.asgi import ChatApp, Receive, Send
+from wahub.sandbox.network.asgi import ChatApp, Committed, Receive, Send
 from wahub.sandbox.network.network import Network
 from wahub.sandbox.network.store import Store
 from wahub.sandbox.world import World
@@ -121,7 +121,7 @@ async def running(options: SandboxOptions) -> AsyncIterator[Addresses]:
         network.on_reset = media.clear
         world.ws_url = addresses.ws_url
         servers = [
-            (_Server(_config(_Ports(ChatApp(network), build_control_app(world)))), chat_socket),
+            (_Server(_config(_Ports(ChatApp(network), Committed(network, build_control_app(world))))), chat_socket),
             (_Server(_config(media, certificate)), media_socket),
         ]
         async with _serving(servers, network):

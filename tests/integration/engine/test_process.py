@@ -19,6 +19,7 @@ from tests.integration.engine.waiting import Watcher, is_running, until
 from wahub.adapters.engines.baileys import process, run_files
 from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.adapters.engines.baileys.settings import BaileysSettings
+from wahub.adapters.engines.baileys.wire import PROTOCOL_VERSION
 from wahub.domain.errors import EngineDownError
 from wahub.domain.ids import ChatId, InstanceId, MessageId
 from wahub.domain.instance import Disconnect
@@ -156,7 +157,9 @@ async def test_other_protocol_versions_are_refused(
     shutil.copytree(engine_settings.directory, other)
     (other / "node_modules").symlink_to(engine_settings.directory.parent / "node_modules")
     wire = other / "wire.mjs"
-    wire.write_text(wire.read_text().replace("PROTOCOL_VERSION = 1", "PROTOCOL_VERSION = 99"))
+    ours = f"PROTOCOL_VERSION = {PROTOCOL_VERSION}"
+    assert ours in wire.read_text()
+    wire.write_text(wire.read_text().replace(ours, "PROTOCOL_VERSION = 99"))
     with pytest.raises(EngineDownError, match=r"version 99.*engines install"):
         await start_engine(directory=other)
 

@@ -184,3 +184,51 @@ class TestEffects:
         with pytest.raises(RefusedError) as unknown:
             network.inject(ALICE, 9, {"drop": {}})
         assert unknown.value.status == 404
+
+
+async def test_a_hidden_number_is_not_on_whatsapp_for_others(network: Network, people: tuple[Person, Person]) -> None:
+    client, _ = await pair_of(network, people)
+
+    def asked(number: str) -> str:
+        contact = Node("contact", {}, f"+{number}".encode())
+        usync = Node(
+            "usync",
+            {"mode": "query"},
+            [
+                Node("query", {}, [Node("contact")]),
+                Node("list", {}, [Node("user", {}, [contact])]),
+            ],
+        )
+        client.got.clear()
+        answer = client.query("usync", "get", usync).children[0].child("list")
+        assert answer is not None
+        return answer.children[0].children[0].attrs["type"]
+
+    network.arm_fault({"number": BOB}, {"notOnWhatsApp": {}}, 1)
+    assert asked(ALICE) == "in"
+    assert [asked(BOB), asked(BOB)] == ["out", "in"]
+    assert asked("19999999999") == "out"
+
+
+async def test_a_query_that_is_dropped_gets_no_answer(network: Network, people: tuple[Person, Person]) -> None:
+    client, _ = await pair_of(network, people)
+    network.arm_fault({"number": ALICE, "stanza": "iq"}, {"dropStanza": {}}, 1)
+    client.got.clear()
+    for name in ("Q1", "Q2"):
+        client.send(Node("iq", {"id": name, "xmlns": "w:p", "type": "get"}))
+    assert [answer.attrs["id"] for answer in client.all("iq")] == ["Q2"]
+
+
+async def test_a_phone_that_shall_ask_again_gets_a_damaged_copy(
+    network: Network, people: tuple[Person, Person]
+) -> None:
+    client, _ = await pair_of(network, people)
+    network.arm_fault({"number": BOB}, {"retryReceipt": {}}, 1)
+    for message_id in ("M1", "M2"):
+        client.message(
+            f"{BOB}@s.whatsapp.net", message_id, f"{BOB}@s.whatsapp.net", data=b"a ciphertext of some length"
+        )
+    await settle()
+    first, second = (stanza.child("enc").data for stanza in people[1].got if stanza.tag == "message")
+    assert len(first) == len(second)
+    assert first != second

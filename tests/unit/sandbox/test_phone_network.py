@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wahub.sandbox.control.app import build_control_app
+from wahub.sandbox.network.asgi import Committed
 from wahub.sandbox.network.network import Network
 from wahub.sandbox.network.store import Store
 from wahub.sandbox.network.trust import keys_from_seed
@@ -111,3 +113,69 @@ async def test_reset_forgets_the_state_file_too(tmp_path: Path) -> None:
     store = Store(tmp_path / "state")
     assert world_of(store).phones == {}
     store.close()
+
+
+class WatchedStore(Store):
+    """Tells after each commit which rows a kill would leave."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.durable_keys: list[set[str]] = []
+
+    def commit(self) -> None:
+        dirty = self._dirty
+        super().commit()
+        if dirty and not self._dirty:
+            self.durable_keys.append({key for key, _ in self.rows("")})
+
+
+async def test_a_kill_at_any_moment_leaves_the_message_waiting_or_read_with_its_receipt(tmp_path: Path) -> None:
+    store = WatchedStore(tmp_path / "state.db")
+    anna, ben = people(world_of(store))
+    store.commit()
+    store.durable_keys.clear()
+    anna.send(BEN, Text("one"))
+    assert await texts(ben, 1) == ["one"]
+    await anna.state.inbox.wait_after(0, 0.05)
+    handed_in = [keys for keys in store.durable_keys if has(keys, f"mail/{BEN}/") or f"phone/{BEN}/inbox/1" in keys]
+    assert len(handed_in) >= 2
+    for keys in handed_in:
+        assert has(keys, f"mail/{BEN}/") != (f"phone/{BEN}/inbox/1" in keys)
+    first_read = next(keys for keys in handed_in if f"phone/{BEN}/inbox/1" in keys)
+    assert has(first_read, f"mail/{ANNA}/0/")
+
+
+def has(keys: set[str], prefix: str) -> bool:
+    return any(key.startswith(prefix) for key in keys)
+
+
+async def test_the_control_api_answers_what_is_stored(tmp_path: Path) -> None:
+    """The copies for others are handed in after the sender's own state: the answer waits for them too."""
+    store = WatchedStore(tmp_path / "state.db")
+    network = Network(keys_from_seed("phones"), store)
+    world = World(network, journal=store)
+    people(world)
+    told: list[bool] = []
+
+    async def send(message: dict[str, object]) -> None:
+        if message["type"] == "http.response.start":
+            told.append(not store._dirty and has(store.durable_keys[-1], f"mail/{BEN}/"))
+
+    body = b'{"to":"%s","text":"x"}' % BEN.encode()
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"/control/phones/{ANNA}/send",
+        "raw_path": b"",
+        "query_string": b"",
+        "headers": [],
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("localhost", 80),
+    }
+    await Committed(network, build_control_app(world))(scope, receive, send)
+    assert told == [True]

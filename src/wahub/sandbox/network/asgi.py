@@ -1,7 +1,7 @@
 """Sockets: an ASGI application that moves bytes between a WebSocket and a `Session`.
 
 Frames that wait together leave as one WebSocket message (clients cut the stream by frame lengths). The state file is
-committed before any byte leaves.
+committed before any byte leaves, here and in what `Committed` wraps.
 """
 
 from __future__ import annotations
@@ -60,6 +60,23 @@ class ChatApp:
                     return
             except OSError:
                 return
+
+
+class Committed:
+    """An HTTP application whose answers leave when what they tell is in the state file."""
+
+    def __init__(self, network: Network, app: Callable[..., Awaitable[None]]) -> None:
+        self._network = network
+        self._app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Commit, then answer."""
+
+        async def send_committed(message: Message) -> None:
+            self._network.store.commit()
+            await send(message)
+
+        await self._app(scope, receive, send_committed)
 
 
 async def _read(session: Session, receive: Receive) -> None:

@@ -114,12 +114,13 @@ class Core:
         later(lambda: self._receive(account, sequence, stanza))
 
     def _receive(self, account: Account, sequence: int, stanza: Node) -> None:
-        """The row goes first: it is committed with what the phone makes of the stanza."""
+        """The row goes in the same commit with what the phone makes of the stanza, its receipt included."""
         phone = account.phone
         if phone is None:
             return
-        self.popped(account, 0, sequence)
-        phone.receive(stanza)
+        with self.store.together():
+            self.popped(account, 0, sequence)
+            phone.receive(stanza)
         if stanza.tag == "message":
             self.stats.delivered += 1
 

@@ -2,8 +2,10 @@
 
 What is promised: whatever a client, a phone or a caller of the control API was told is in the file. Rows written
 while one stanza is handled are committed together, before any byte that follows from them leaves (`commit` is called
-by the writer of each socket and at the end of each turn of the event loop). So a `kill -9` loses only what nobody has
-heard of. Not promised: surviving a power cut (`synchronous=OFF`), media, statistics, the trace, armed faults.
+by the writer of each socket, before each answer of the control API and at the end of each turn of the event loop). So a
+`kill -9` loses only what nobody has heard of. What a phone makes of one stanza (the message it read, the mail it took,
+the receipt it gave) is one commit (`together`), so a kill never leaves a part of it. Not promised: surviving a power
+cut (`synchronous=OFF`), media, statistics, the trace, armed faults.
 
 Without `--state` nothing is even serialised: callers ask `durable` first.
 """
@@ -33,6 +35,7 @@ class Store:
     def __init__(self, path: Path | None) -> None:
         self.durable = path is not None
         self._dirty = False
+        self._held = 0
         self._database = None if path is None else _open(path)
 
     def put(self, key: str, value: bytes) -> None:
@@ -71,9 +74,19 @@ class Store:
         for rest, value in self.rows(prefix):
             yield rest, _decode(value)
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Everything that is written in this block, which must not await, is committed at its end and not before."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self.commit()
+
     def commit(self) -> None:
-        """Make everything since the last commit durable, all or nothing."""
-        if self._dirty and self._database is not None:
+        """Make everything since the last commit durable, all or nothing; inside `together` its end does so."""
+        if self._dirty and not self._held and self._database is not None:
             self._database.execute("COMMIT")
             self._dirty = False
 
