@@ -45,6 +45,8 @@ def test_the_defaults_of_the_contract(clean: Path) -> None:
     assert (settings.send_ack_timeout_ms, settings.unknown_evidence_ms) == (20_000, 10_000)
     assert (settings.max_queue_size, settings.sends_per_minute, settings.sends_per_hour) == (200, 6, 60)
     assert (settings.retry_base_ms, settings.retry_max_ms, settings.idempotency_derived_ttl_sec) == (5000, 120_000, 600)
+    assert (settings.queue_item_ttl_hours, settings.typing_enabled, settings.gateway_url) == (168, True, None)
+    assert (settings.typing_min_ms, settings.typing_max_ms, settings.typing_max_total_ms) == (600, 1800, 2500)
     assert (settings.lease_ms, settings.lease_renew_every_ms, settings.ready_watchdog_ms) == (25_000, 15_000, 600_000)
     assert (settings.production, settings.fault, settings.log_level) == (False, None, "info")
 
@@ -90,6 +92,9 @@ def test_alternate_names(monkeypatch: pytest.MonkeyPatch, field: str, name: str)
         ("MAX_QUEUE_SIZE", "max_queue_size", 200),
         ("MAX_SENDS_PER_MINUTE_PER_INSTANCE", "sends_per_minute", 6),
         ("RETRY_BASE_BACKOFF_MS", "retry_base_ms", 5000),
+        ("TYPING_INDICATOR_MIN_MS", "typing_min_ms", 600),
+        ("TYPING_INDICATOR_MAX_MS", "typing_max_ms", 1800),
+        ("TYPING_INDICATOR_MAX_TOTAL_MS", "typing_max_total_ms", 2500),
         ("LEASE_MS", "lease_ms", 25_000),
         ("LOG_LEVEL", "log_level", "info"),
     ],
@@ -115,6 +120,13 @@ def test_several_fall_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"SEND_SPACING_MS": "soon"}, "SEND_SPACING_MS: "),
         ({"QR_FIRST_MS": "-1"}, "QR_FIRST_MS: "),
         ({"WEBHOOK_CONCURRENCY": "0"}, "WEBHOOK_CONCURRENCY: "),
+        ({"QUEUE_ITEM_TTL_HOURS": "0"}, "QUEUE_ITEM_TTL_HOURS: "),
+        ({"QUEUE_ITEM_TTL_HOURS": "nan"}, "QUEUE_ITEM_TTL_HOURS: "),
+        ({"QUEUE_ITEM_TTL_HOURS": "inf"}, "QUEUE_ITEM_TTL_HOURS: "),
+        ({"QUEUE_ITEM_TTL_HOURS": "a week"}, "QUEUE_ITEM_TTL_HOURS: "),
+        ({"TYPING_INDICATOR_MIN_MS": "-1"}, "TYPING_INDICATOR_MIN_MS: "),
+        ({"WAHUB_URL": "127.0.0.1:3000"}, "WAHUB_URL: a URL such as http://"),
+        ({"WAHUB_URL": "http://127.0.0.1:3000/path"}, "WAHUB_URL: a URL such as http://"),
         ({"PORT": "70000"}, "PORT: "),
         ({"PORT": "-1"}, "PORT: "),
         ({"ALLOW_NO_AUTH": "perhaps"}, "ALLOW_NO_AUTH: "),
@@ -184,6 +196,20 @@ def test_a_shortened_lease_takes_its_renewals_along(monkeypatch: pytest.MonkeyPa
     assert any(text.startswith("LEASE_RENEW_EVERY_MS") for text in settings.warnings)
 
 
+@pytest.mark.parametrize(
+    ("given", "enabled"),
+    [("false", False), ("true", True), ("False", True), ("0", True), ("no", True), ("anything", True), ("", True)],
+)
+def test_only_a_literal_false_disables_typing(monkeypatch: pytest.MonkeyPatch, given: str, enabled: bool) -> None:
+    assert load(monkeypatch, {"TYPING_INDICATOR_ENABLED_DEFAULT": given}).typing_enabled is enabled
+
+
+def test_typing_may_be_shortened_by_one_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, {"TYPING_INDICATOR_MAX_MS": "100", "QUEUE_ITEM_TTL_HOURS": "0.5"})
+    assert (settings.typing_min_ms, settings.typing_max_ms, settings.queue_item_ttl_hours) == (100, 100, 0.5)
+    assert any(text.startswith("TYPING_INDICATOR_MIN_MS") for text in settings.warnings)
+
+
 def test_faults_only_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     ignored = load(monkeypatch, {"WAHUB_FAULT": "after_ack:2"})
     assert ignored.fault is None
@@ -194,7 +220,7 @@ def test_faults_only_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_names_of_other_systems(monkeypatch: pytest.MonkeyPatch, clean: Path) -> None:
     (clean / ".env").write_text("MARK_SEEN_AFTER_SEND=true\n")
     before = load_settings().warnings
-    later = {"CONNECTING_WATCHDOG_MS": "x", "TYPING_INDICATOR_MIN_MS": "x", "MAX_ACCOUNTS": "x"}
+    later = {"CONNECTING_WATCHDOG_MS": "x", "QR_STALE_MS": "x", "MAX_ACCOUNTS": "x"}
     assert load(monkeypatch, later).warnings == before
     left_out = {"CHROME_PATH": "/x", "INBOUND_MAX_BUFFER": "x", "SYNCING_MAX_MS": "x"}
     (warning,) = set(load(monkeypatch, left_out).warnings) - set(before)

@@ -6,10 +6,15 @@ WahubError
 │   ├── InvalidChatIdError       400
 │   ├── InvalidFieldError        400  a field is missing or wrong; the text names it
 │   ├── NeedsQrError             400  the instance waits for a scan; the text contains `QR`
+│   ├── NotReadyError            400  only a ready instance can do it
+│   ├── QueueEmptyError          400
 │   ├── InstanceNotFoundError    404
 │   ├── RequestNotFoundError     404
 │   ├── InstanceExistsError      409→400 by contract: lost race on the same id
 │   ├── KeyReusedError           409  an explicit idempotency key with another payload
+│   ├── NotCancellableError      409  it was on the wire, or is settled
+│   ├── NotRetryableError        409
+│   ├── NotUnknownError          409  only an unknown fate can be resolved
 │   └── QueueFullError           429
 ├── StaleLeaseError              this worker's lease is gone: stop touching the instance
 ├── StoreBusyError               another worker holds the SQLite store

@@ -79,7 +79,7 @@ class Edge:
         await self.write(work)
 
     async def entries(self, wanted: str) -> list[Entry]:
-        return list(await self.read(lambda tx: tx.outbox.unsettled(InstanceId(wanted))))
+        return list(await self.read(lambda tx: tx.line.unsettled(InstanceId(wanted))))
 
     async def hinted(self, topic: str) -> bool:
         """Whether a hint was given on the topic and not taken yet."""
