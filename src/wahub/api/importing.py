@@ -26,14 +26,14 @@ _SERIALIZED = re.compile(r"(?:true|false)_[^_]*_([^_]+)(?:_.*)?")
 _MESSAGE_ID = re.compile(r"[0-9A-Za-z.-]{1,64}")
 
 
-def read_records(fields: Fields, instance: InstanceId) -> tuple[ImportedKey, ...]:
+def read_records(fields: Fields, instance: InstanceId, now: float) -> tuple[ImportedKey, ...]:
     """The `records` of a body: `{idempotencyKey, sentAt (epoch ms), queueItemId?, providerMessageId?}` each."""
     if "records" not in fields.values:
         raise InvalidFieldError("records is required: an array of objects")
-    return tuple(_record(found, instance) for found in fields.objects("records", MOST_RECORDS))
+    return tuple(_record(found, instance, now) for found in fields.objects("records", MOST_RECORDS))
 
 
-def _record(found: Fields, instance: InstanceId) -> ImportedKey:
+def _record(found: Fields, instance: InstanceId, now: float) -> ImportedKey:
     key = found.text("idempotencyKey", MAX_KEY)
     if not key:
         raise InvalidFieldError(f"{found.prefix}idempotencyKey is required")
@@ -44,7 +44,8 @@ def _record(found: Fields, instance: InstanceId) -> ImportedKey:
     return ImportedKey(
         key=key,
         queue_id=QueueId(queue_id) if _QUEUE_ID.fullmatch(queue_id) else _made_id(instance, key),
-        sent_at=sent_at / 1000,
+        # A clock that was wrong then must not make a key live for ever.
+        sent_at=min(sent_at / 1000, now),
         message_id=_bare(found.text("providerMessageId", _MAX_ID) or ""),
     )
 

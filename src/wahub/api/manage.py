@@ -143,7 +143,7 @@ class ManageRoutes:
         """`POST /instances/{id}/idempotency/import`: keys of messages that an earlier gateway sent."""
         wanted, now = path_id(request), self.deps.clock.now()
         try:
-            records = read_records(await read_fields(request, self.deps.settings.max_body), wanted)
+            records = read_records(await read_fields(request, self.deps.settings.max_body), wanted, now)
         except CallerError:
             await self.deps.database.read(lambda tx: instance.get(tx, wanted))
             raise

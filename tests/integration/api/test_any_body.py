@@ -21,6 +21,14 @@ FIELDS = st.fixed_dictionaries(
     optional={
         "chatId": st.just(PHONE) | ANY,
         "message": st.just("hi") | ANY,
+        "caption": st.just("ask") | ANY,
+        "options": st.just(["a", "b"]) | ANY | st.lists(TEXT, max_size=14),
+        "multipleAnswers": ANY,
+        "sendAt": ANY | st.datetimes().map(str) | st.integers(0, 2**45),
+        "expiresIn": ANY | st.floats(0, 1e6),
+        "priority": st.just("high") | ANY,
+        "recipientType": st.just("merchant") | ANY,
+        "records": ANY | st.lists(st.fixed_dictionaries({"idempotencyKey": TEXT, "sentAt": ANY}), max_size=3),
         "idempotencyKey": ANY,
         "shop": ANY,
         "orderId": ANY,
@@ -36,6 +44,9 @@ ROUTES = st.sampled_from(
     [
         ("POST", "/instances/shop/client/action/send-message"),
         ("POST", "/api/v1/instances/shop/client/action/send-message"),
+        ("POST", "/instances/shop/client/action/create-poll"),
+        ("POST", "/api/v1/instances/shop/client/action/create-poll"),
+        ("POST", "/instances/shop/idempotency/import"),
         ("POST", "/instances"),
         ("POST", "/api/v1/instances"),
         ("PUT", "/instances/shop"),
@@ -80,7 +91,20 @@ async def test_any_bytes(open_client: httpx.AsyncClient, body: bytes, kind: str,
     form=st.lists(
         st.tuples(
             st.sampled_from(
-                ["name", "chatId", "message", "webhook", "webhook[url]", "webhook[events][]", "[", "a[][]"]
+                [
+                    "name",
+                    "chatId",
+                    "message",
+                    "caption",
+                    "options[]",
+                    "sendAt",
+                    "expiresIn",
+                    "webhook",
+                    "webhook[url]",
+                    "webhook[events][]",
+                    "[",
+                    "a[][]",
+                ]
             ),
             st.text(max_size=10) | st.sampled_from([PHONE, HOOK]),
         ),
@@ -95,7 +119,10 @@ async def test_any_form(open_client: httpx.AsyncClient, form: list[tuple[str, st
 
 
 @thorough
-@given(name=st.text(min_size=1, max_size=20), tail=st.sampled_from(["", "/qr", "/client/status", "/queue"]))
+@given(
+    name=st.text(min_size=1, max_size=20),
+    tail=st.sampled_from(["", "/qr", "/client/status", "/queue", "/status", "/requests"]),
+)
 async def test_any_path(open_client: httpx.AsyncClient, name: str, tail: str) -> None:
     quoted = "".join(f"%{byte:02X}" for byte in name.encode("utf-8", "replace"))
     answer = await open_client.get(f"/instances/{quoted}{tail}")

@@ -207,9 +207,7 @@ async def test_what_is_not_given_has_its_default(
 
 
 @BOTH
-async def test_what_is_given_is_stored(
-    client: httpx.AsyncClient, edge: Edge, path: str, body: dict[str, Any]
-) -> None:
+async def test_what_is_given_is_stored(client: httpx.AsyncClient, edge: Edge, path: str, body: dict[str, Any]) -> None:
     await edge.add("shop")
     extra = {"priority": "high", "recipientType": "merchant", "uxTyping": False, "expiresIn": 90.5}
     assert (await client.post(path, json={**body, **extra})).status_code == 202
