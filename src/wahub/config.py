@@ -339,7 +339,7 @@ class Settings(BaseSettings):
     @field_validator("gateway_url", mode="after")
     @classmethod
     def _http_url(cls, given: str | None) -> str | None:
-        if given is not None and not re.fullmatch(r"https?://[^/?#\s]+/?", given):
+        if given is not None and not re.fullmatch(r"https?://[^/?#@\s]+/?", given):
             raise ValueError("a URL such as http://127.0.0.1:3000 is needed")
         return given.rstrip("/") if given else given
 

@@ -241,9 +241,9 @@ def test_import(store: Path) -> None:
     name = "WASP-other.example"
     records = [
         record("k", queueItemId="d" * 32, providerMessageId=f"true_{PHONE}@c.us_3EB0FF"),
-        record("iso", name=name, sentAt="2999-01-01T00:00:00.000Z"),
+        record("iso", name=name, sentAt="2999-01-01T00:00:00.000Z", queueItemId="f" * 32),
         record(f"message:{name}:0123456789abcdef:v1", name=name),
-        record("queued", "QUEUED"),
+        record("queued", "QUEUED", queueItemId="f" * 32),
         record("failed", "FAILED"),
         record("skipped", "SKIPPED"),
         record("elsewhere", name="nobody"),

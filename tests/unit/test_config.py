@@ -126,6 +126,7 @@ def test_several_fall_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"QUEUE_ITEM_TTL_HOURS": "a week"}, "QUEUE_ITEM_TTL_HOURS: "),
         ({"TYPING_INDICATOR_MIN_MS": "-1"}, "TYPING_INDICATOR_MIN_MS: "),
         ({"WAHUB_URL": "127.0.0.1:3000"}, "WAHUB_URL: a URL such as http://"),
+        ({"WAHUB_URL": f"http://me:{SECRET}@127.0.0.1:3000"}, "WAHUB_URL: a URL such as http://"),
         ({"WAHUB_URL": "http://127.0.0.1:3000/path"}, "WAHUB_URL: a URL such as http://"),
         ({"PORT": "70000"}, "PORT: "),
         ({"PORT": "-1"}, "PORT: "),

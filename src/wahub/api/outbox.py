@@ -82,7 +82,7 @@ class OutboxRoutes:
             header_keys=request.headers.getlist("idempotency-key"),
             now=now,
             item_ttl=self.deps.settings.limits.item_ttl,
-            secret=self.entropy.take(sending.SECRET_BYTES),
+            random=self.entropy.take,
         )
 
     def _request(self, wanted: InstanceId, asked: SendFields) -> SendRequest:

@@ -6,7 +6,7 @@ What a check refuses is told as a 400 that names the field and the remedy. Times
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,6 +35,7 @@ _FIRST_MS = 1e11
 POLL_ACTION = "confirmPoll"
 """The action in the order key of every poll, whatever the caller's `action` says (contract C.1)."""
 
+_PRIORITIES, _AUDIENCES = tuple(Priority), tuple(Audience)
 _ZONED = "must be milliseconds since 1970, or ISO 8601 with its zone such as 2030-01-31T09:00:00Z"
 
 
@@ -60,8 +61,8 @@ class SendContext:
     header_keys: Sequence[str]
     now: float
     item_ttl: float
-    secret: bytes
-    """The secret of the poll that may be read: 32 random bytes."""
+    random: Callable[[int], bytes]
+    """So many fresh random bytes; a poll takes its secret from them."""
 
 
 def read_message(fields: Fields, context: SendContext) -> SendFields:
@@ -82,7 +83,7 @@ def read_poll(fields: Fields, context: SendContext) -> SendFields:
     options = _options(fields)
     multiple = fields.values.get("multipleAnswers")
     several = multiple is True or (fields.form and multiple == "true")
-    return _finish(fields, ChatId.parse(chat), Poll(caption, options, several, context.secret), context)
+    return _finish(fields, ChatId.parse(chat), Poll(caption, options, several, context.random(SECRET_BYTES)), context)
 
 
 def _chat(fields: Fields) -> str:
@@ -118,8 +119,8 @@ def _finish(fields: Fields, chat: ChatId, content: Content, context: SendContext
         content=content,
         explicit_key=explicit,
         order=order,
-        priority=Priority(fields.choice("priority", tuple(Priority)) or Priority.NORMAL),
-        audience=Audience(fields.choice("recipientType", tuple(Audience)) or Audience.CUSTOMER),
+        priority=Priority(fields.choice("priority", _PRIORITIES) or Priority.NORMAL),
+        audience=Audience(fields.choice("recipientType", _AUDIENCES) or Audience.CUSTOMER),
         send_at=send_at,
         expires_in=expires_in,
         typing=typing is not False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -106,7 +106,10 @@ def read(file: Path) -> list[Record]:
         raise CommandError(f"{file} is not valid JSON: nothing was imported; look for a copy beside it") from None
     if not isinstance(found, list):
         raise CommandError(f"{file} must hold a JSON array of records: nothing was imported")
-    return [_record(record, f"{file}, record {number}") for number, record in enumerate(found, start=1)]
+    records = [_record(record, f"{file}, record {number}") for number, record in enumerate(found, start=1)]
+    uses = Counter(record.queue_item_id for record in records)
+    # An id that several records claim belongs to none of them; keys matter, ids are a courtesy.
+    return [record if uses[record.queue_item_id] == 1 else replace(record, queue_item_id=None) for record in records]
 
 
 def _record(found: Any, place: str) -> Record:
