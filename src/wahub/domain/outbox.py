@@ -210,6 +210,8 @@ OUTREACH_LOCKED = 463
 Contract 0.5, Baileys NackCallbackSideEffects).
 """
 
+OUTREACH_REASON = "outreach_locked"
+
 LINK_RETRY_WAIT = 1.0
 
 
@@ -219,7 +221,9 @@ def next_step(entry: Entry, result: SendResult, now: float, policy: SendPolicy) 
         case SendAcked():
             return settle(entry.noted(now, "acked"), ItemState.SENT, now)
         case SendRefused(code):
-            return _after_refusal(entry.noted(now, "refused", str(code)), code, now, policy)
+            # The server has no copy of what it refused, so that was no resend.
+            back = replace(entry.noted(now, "refused", str(code)), resends=entry.resends - entry.on_wire)
+            return _after_refusal(back, code, now, policy)
         case SendNotStarted(reason, permanent, link_lost):
             back = replace(entry.noted(now, "not_started", reason), resends=entry.resends - entry.on_wire)
             if permanent and not entry.on_wire:
@@ -253,7 +257,11 @@ def await_evidence(entry: Entry, now: float, policy: SendPolicy) -> Entry:
     """Start (again) the wait for proof of an unknown item: the link is up and its offline queue is drained."""
     if entry.state is not ItemState.UNKNOWN or entry.gave_up:
         return entry
-    return replace(entry, next_attempt_at=now + policy.evidence_wait)
+    until = now + policy.evidence_wait
+    if entry.last_error == OUTREACH_REASON:
+        # A new link does not lift WhatsApp's lock.
+        until = max(until, entry.next_attempt_at)
+    return replace(entry, next_attempt_at=until)
 
 
 def may_claim(entry: Entry, now: float) -> bool:
@@ -359,7 +367,10 @@ def release(entry: Entry, now: float) -> Entry:
 def _after_refusal(entry: Entry, code: int, now: float, policy: SendPolicy) -> Entry:
     if code == OUTREACH_LOCKED:
         deferred = replace(entry, deferrals=entry.deferrals + 1)
-        return _wait(deferred, now + policy.outreach_lock.delay(deferred.deferrals), "outreach_locked")
+        if entry.on_wire and now >= entry.expires_at:
+            # One that may be out never expires; without this end it would be put off for ever.
+            return _give_up(deferred, now, OUTREACH_REASON)
+        return _wait(deferred, now + policy.outreach_lock.delay(deferred.deferrals), OUTREACH_REASON)
     reason = f"refused by WhatsApp ({code})"
     if code == 429 or code >= 500:
         return _retry(entry, now, reason, policy)
@@ -389,7 +400,9 @@ def _wait(entry: Entry, until: float, reason: str) -> Entry:
 def _after_uncertainty(entry: Entry, reason: str, now: float, policy: SendPolicy) -> Entry:
     """No proof either way: wait for evidence, then resend under the same id, a bounded number of times."""
     unknown = replace(entry, state=ItemState.UNKNOWN, on_wire=True, last_error=reason, claimed_epoch=None)
-    too_late = entry.on_wire and now - entry.created_at > policy.resend_window
+    # Counted from the first time that it may have left: it may have waited long before that, or been scheduled.
+    first_out = next((moment.at for moment in entry.timeline if moment.kind == "uncertain"), now)
+    too_late = entry.on_wire and now - first_out > policy.resend_window
     if entry.resends >= policy.max_resends or too_late:
         return replace(unknown, settled_at=now)
     return replace(unknown, next_attempt_at=now + policy.evidence_wait)

@@ -215,7 +215,14 @@ class Runner:
     async def _one_link(self) -> Disconnect:
         """Open a link and serve it to its end."""
         deps, lease = self._deps, self._lease
-        await deps.database.write(lambda tx: instance.link_started(tx, lease, deps.clock.now()))
+        now, policy = deps.clock.now(), deps.settings.rules.policy
+
+        def begin(tx: Tx) -> None:
+            # The last link's loop is over; if it could not store an outcome, the item would stay on the wire for ever.
+            outbox.recover(tx, lease, now, policy, also_own=True)
+            instance.link_started(tx, lease, now)
+
+        await deps.database.write(begin)
         spec = LinkSpec(self.instance, lease.epoch, self._until)
         self._caught_up = False
         link = await deps.engine.open(spec, StoreVault(deps.database, lease))

@@ -27,7 +27,7 @@ import structlog
 
 from wahub.domain.errors import StaleLeaseError
 from wahub.domain.lease import Lease
-from wahub.domain.outbox import Entry, ItemState, SendResult, SendUncertain
+from wahub.domain.outbox import LINK_RETRY_WAIT, Entry, ItemState, SendNotStarted, SendResult, SendUncertain
 from wahub.ports.engine import Link
 from wahub.ports.store import Tx
 from wahub.ports.wakeup import WEBHOOKS, outbox_topic, settled_topic
@@ -53,7 +53,9 @@ class Sender:
         self._link = link
         self._topic = outbox_topic(lease.instance)
         self._stopping = asyncio.Event()
-        self._clearing: asyncio.Task[None] | None = None
+        self._typing_at: Entry | None = None
+        """The item whose chat sees somebody type."""
+        self._clearing: set[asyncio.Task[None]] = set()
         self._task = asyncio.create_task(self._run(), name=f"sender:{lease.instance}")
 
     async def stop(self, patience: float) -> None:
@@ -81,11 +83,15 @@ class Sender:
                 await self._deps.clock.sleep(2.0)
                 continue
             finished = prepared = None
+            if not (isinstance(step, Claimed) and self._types_for(step.entry)):
+                # What was prepared is not what goes out: it was cancelled, or something overtook it.
+                self._clear_typing()
             if isinstance(step, Claimed):
                 finished = await self._put_on_wire(step.entry)
             elif self._stopping.is_set():
                 return
             elif isinstance(step, Prepare):
+                self._typing_at = step.entry if step.typing else None
                 prepared = await prepare(self._link, self._deps.clock, step, self._deps.settings.rules.typing.cap)
             else:
                 await self._wait(step)
@@ -100,6 +106,9 @@ class Sender:
             if finished is not None:
                 entry, result = finished
                 outbox.settle_attempt(tx, self._lease, entry.id, result, now, rules.policy)
+                if isinstance(result, SendNotStarted) and result.link_lost:
+                    # Whatever comes next would meet the same end, and take a slot of the rate windows for it.
+                    return Idle(now + LINK_RETRY_WAIT)
             if stopping:
                 return Idle(None)
             return outbox.claim_next(tx, self._lease, now, rules, prepared)
@@ -109,6 +118,8 @@ class Sender:
         step = await self._deps.database.write(work)
         if finished is not None:
             self._deps.fault("after_settle")
+        if finished is not None or prepared is not None:
+            # Also what was prepared may have been settled: its number is not on WhatsApp.
             self._deps.wakeup.notify(settled_topic(self._lease.instance))
             self._deps.wakeup.notify(WEBHOOKS)
         return step
@@ -123,9 +134,19 @@ class Sender:
             log.exception("the engine failed during a send", instance=self._lease.instance)
             result = SendUncertain(type(error).__name__)
         self._deps.fault("after_ack")
-        if entry.typing and self._deps.settings.rules.typing.enabled and not entry.chat.is_group:
-            self._clearing = asyncio.create_task(stop_typing(self._link, entry))
+        self._clear_typing()
         return entry, result
+
+    def _types_for(self, entry: Entry) -> bool:
+        return self._typing_at is not None and self._typing_at.id == entry.id
+
+    def _clear_typing(self) -> None:
+        """The indicator goes, in the background: nothing waits for it."""
+        entry, self._typing_at = self._typing_at, None
+        if entry is not None:
+            clearing = asyncio.create_task(stop_typing(self._link, entry))
+            self._clearing.add(clearing)
+            clearing.add_done_callback(self._clearing.discard)
 
     async def _wait(self, idle: Idle) -> None:
         wait = LOOK_EVERY

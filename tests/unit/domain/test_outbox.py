@@ -180,6 +180,7 @@ def test_what_holds_for_every_history(history: list[tuple[SendResult, float]]) -
 
 
 _MAY_CHANGE = (
+    "timeline",
     *("state", "next_attempt_at", "attempts", "on_wire", "resends", "deferrals", "claimed_epoch", "claimed_at"),
     *("settled_at", "delivery", "last_error"),
 )

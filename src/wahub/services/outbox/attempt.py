@@ -166,12 +166,15 @@ def settle_attempt(
     return save(tx, entry, next_step(entry, result, now, policy), now)
 
 
-def recover(tx: Tx, lease: Lease, now: float, policy: SendPolicy) -> int:
-    """Take over what an earlier term left on the wire: its fate is unknown. Returns how many there were."""
+def recover(tx: Tx, lease: Lease, now: float, policy: SendPolicy, *, also_own: bool = False) -> int:
+    """Take over what an earlier term left on the wire: its fate is unknown. Returns how many there were.
+
+    `also_own`: no send loop of this term runs, so what it left (its outcome could not be stored) is taken as well.
+    """
     tx.fence(lease)
     found = 0
     for entry in tx.line.unsettled(lease.instance):
-        if entry.state is ItemState.SENDING and entry.claimed_epoch != lease.epoch:
+        if entry.state is ItemState.SENDING and (also_own or entry.claimed_epoch != lease.epoch):
             save(tx, entry, next_step(entry, SendUncertain("the process died during the send"), now, policy), now)
             found += 1
     return found

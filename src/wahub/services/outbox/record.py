@@ -39,5 +39,8 @@ def _news(before: Entry, after: Entry, now: float) -> list[tuple[str, dict[str, 
 
 
 def _event_id(entry: Entry, event: str) -> str:
-    """The same for the same change: a transaction that runs again queues the same event."""
-    return hashlib.sha256(f"{entry.id}:{event}:{len(entry.timeline)}".encode()).hexdigest()[:32]
+    """The same for the same change: a transaction that runs again queues the same event.
+
+    Not the length of the timeline: a full one grows no more, and two events may not share an id.
+    """
+    return hashlib.sha256(f"{entry.id}:{event}:{entry.delivery}:{entry.timeline!r}".encode()).hexdigest()[:32]
