@@ -42,8 +42,10 @@ class Bench:
         instance = self.leases[number % INSTANCES].instance
         tx.instances.get(instance, for_update=True)
         tx.keys.get(instance, f"key-{self.offset + number}")
-        tx.outbox.depth(instance)
-        entry = tx.outbox.add(make_entry(self.offset + number, str(1000 + number % 50), instance))
+        tx.line.depth(instance)
+        joined_at = max(START, tx.line.last_joined_at(instance))
+        entry = make_entry(self.offset + number, str(1000 + number % 50), instance, joined_at=joined_at)
+        entry = tx.outbox.add(entry.noted(START, "accepted"))
         tx.keys.put(instance, KeyRecord(entry.key, entry.id, START))
 
     def claim(self, tx: Tx, number: int) -> None:
@@ -51,7 +53,7 @@ class Bench:
         lease = self.leases[number % INSTANCES]
         tx.fence(lease)
         tx.instances.get(lease.instance)
-        entry = tx.outbox.next_due(lease.instance, START)
+        entry = tx.line.next_due(lease.instance, START)
         assert entry is not None
         claimed = claim(entry, lease.epoch, START)
         tx.outbox.save(claimed)

@@ -54,6 +54,7 @@ def make_entry(number: int, chat: str = "4915551230001", instance: InstanceId = 
         key=IdempotencyKey(f"key-{number}", KeyKind.EXPLICIT, f"hash-{number}"),
         created_at=START,
         next_attempt_at=START,
+        joined_at=START,
     )
     return replace(entry, **changes)
 

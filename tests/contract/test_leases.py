@@ -68,7 +68,7 @@ async def test_a_stale_holder_writes_nothing(store: Database) -> None:
 
     with pytest.raises(StaleLeaseError):
         await store.write(work)
-    assert await store.read(lambda tx: tx.outbox.depth(SHOP)) == 0
+    assert await store.read(lambda tx: tx.line.depth(SHOP)) == 0
 
 
 async def test_release_gives_it_up_and_keeps_the_epoch(store: Database) -> None:

@@ -1,7 +1,8 @@
-"""Entries: round trip, what may be claimed when, and the rules that the schema itself keeps."""
+"""Entries: round trip, what is found by what is known, and the rules that the schema itself keeps."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -16,22 +17,28 @@ from tests.contract.makers import (
     unknown,
 )
 
+from wahub.adapters.sql.codec import Codec
 from wahub.adapters.sql.database import open_database
+from wahub.adapters.sql.failure import StoreFailedError
 from wahub.domain.errors import IllegalTransitionError, RequestNotFoundError
 from wahub.domain.ids import InstanceId, MessageId, QueueId
-from wahub.domain.message import Text
-from wahub.domain.outbox import DeliveryMark, Entry, IdempotencyKey, ItemState, KeyKind, settle
+from wahub.domain.message import Content, Poll, Text
+from wahub.domain.outbox import (
+    Audience,
+    DeliveryMark,
+    Entry,
+    IdempotencyKey,
+    ItemState,
+    KeyKind,
+    Moment,
+    Priority,
+    expire,
+    settle,
+)
 from wahub.ports.store import Database, KeyRecord, Tx
 
 SENT = {"state": ItemState.SENT, "settled_at": START, "delivery": DeliveryMark.SERVER}
 ANNA, BELA, CARL = "4915551230001", "4915551230002", "123456-789@g.us"
-
-
-async def _due(store: Database, now: float = START) -> QueueId | None:
-    entry = await store.write(lambda tx: tx.outbox.next_due(SHOP, now))
-    seen_by_a_read = await store.read(lambda tx: tx.outbox.next_due(SHOP, now))
-    assert entry == seen_by_a_read
-    return None if entry is None else entry.id
 
 
 async def test_an_entry_comes_back_as_it_was_stored(store: Database) -> None:
@@ -50,6 +57,10 @@ async def test_an_entry_comes_back_as_it_was_stored(store: Database) -> None:
         settled_at=START + 2,
         delivery=DeliveryMark.READ,
         last_error="why",
+        joined_at=START + 5,
+        scheduled=True,
+        expires_at=START + 6.5,
+        timeline=(Moment(START, "accepted"), Moment(START + 0.25, "refused", "nul \0 half \ud83d")),
     )
     await store.write(lambda tx: tx.outbox.save(full))
 
@@ -62,94 +73,93 @@ async def test_an_entry_comes_back_as_it_was_stored(store: Database) -> None:
     assert await store.read(lambda tx: tx.outbox.get(InstanceId("other"), full.id)) is None
 
 
+async def test_what_a_caller_chose_comes_back(store: Database) -> None:
+    await add_instance(store)
+    chosen = make_entry(
+        1,
+        content=Poll("Which \0 one?", ("Confirm ✅", "half \ud83d", ""), True, bytes(range(224, 256))),
+        priority=Priority.HIGH,
+        audience=Audience.MERCHANT,
+        joined_at=START + 60,
+        scheduled=True,
+        expires_at=START + 120,
+        typing=False,
+        timeline=(Moment(START, "accepted"),),
+    )
+    # It never expires unless somebody says so.
+    plain = make_entry(2, expires_at=float("inf"))
+    added = await add_entries(store, chosen, plain)
+    assert [replace(entry, position=0) for entry in added] == [chosen, plain]
+    assert await store.read(lambda tx: [tx.outbox.get(SHOP, entry.id) for entry in added]) == added
+
+
+async def test_content_of_a_newer_version_is_refused(store_url: str, clock: HandClock) -> None:
+    store = open_database(store_url, clock, codec=_FromTheFuture())
+    await add_instance(store)
+    (entry,) = await add_entries(store, make_entry(1))
+    with pytest.raises(StoreFailedError, match=r"'hologram'.*newer version"):
+        await store.read(lambda tx: tx.outbox.get(SHOP, entry.id))
+    await store.close()
+
+
+class _FromTheFuture(Codec):
+    def content_in(self, content: Content) -> str:
+        return '{"type":"hologram"}'
+
+
+async def test_entries_are_listed_newest_first(store: Database) -> None:
+    await add_instance(store)
+    await add_instance(store, "other")
+    failed = settle(make_entry(2), ItemState.FAILED, START, "no")
+    added = await add_entries(store, make_entry(1), failed, make_entry(3, instance=InstanceId("other")), make_entry(4))
+    one, two, three, four = added
+
+    def listed(instance: InstanceId | None, state: ItemState | None, limit: int = 10) -> Callable[[Tx], list[Entry]]:
+        return lambda tx: list(tx.outbox.list(instance, state, limit))
+
+    assert await store.read(listed(None, None)) == [four, three, two, one]
+    assert await store.read(listed(None, None, 2)) == [four, three]
+    assert await store.read(listed(SHOP, None)) == [four, two, one]
+    assert await store.read(listed(SHOP, None, 1)) == [four]
+    assert await store.read(listed(None, ItemState.QUEUED)) == [four, three, one]
+    assert await store.read(listed(SHOP, ItemState.QUEUED)) == [four, one]
+    assert await store.read(listed(SHOP, ItemState.FAILED)) == [two]
+    assert await store.read(listed(SHOP, ItemState.SENT)) == []
+
+
+async def test_what_expires_is_what_waits_and_never_was_on_the_wire(store: Database) -> None:
+    await add_instance(store)
+    await add_instance(store, "other")
+    soon = {"expires_at": START + 10}
+    _, later, queued, held, elsewhere, *_ = await add_entries(
+        store,
+        make_entry(1),
+        make_entry(2, expires_at=START + 10.5),
+        make_entry(3, **soon),
+        make_entry(4, state=ItemState.HELD, expires_at=START + 5),
+        make_entry(5, instance=InstanceId("other"), **soon),
+        unknown(make_entry(6, **soon)),
+        unknown(make_entry(7, **soon), gave_up=True),
+        sending(make_entry(8, **soon)),
+        make_entry(9, on_wire=True, **soon),
+        settle(make_entry(10, **soon), ItemState.EXPIRED, START),
+        settle(make_entry(11, **soon), ItemState.CANCELLED, START),
+    )
+    assert await store.read(lambda tx: tx.outbox.expired(START + 4.9, 10)) == []
+    assert await store.read(lambda tx: tx.outbox.expired(START + 10, 10)) == [held, queued, elsewhere]
+    assert await store.write(lambda tx: tx.outbox.expired(START + 10, 10)) == [held, queued, elsewhere]
+    assert await store.write(lambda tx: tx.outbox.expired(START + 10, 2)) == [held, queued]
+    await store.write(lambda tx: tx.outbox.save(replace(queued, expires_at=START + 99)))
+    await store.write(lambda tx: tx.outbox.save(expire(held, START + 10)))
+    assert await store.read(lambda tx: tx.outbox.expired(START + 11, 10)) == [elsewhere, later]
+
+
 async def test_positions_are_the_order_of_acceptance(store: Database) -> None:
     await add_instance(store)
     added = await add_entries(store, *(make_entry(number) for number in range(5)))
     positions = [entry.position for entry in added]
     assert positions == sorted(set(positions))
-    assert await store.read(lambda tx: tx.outbox.unsettled(SHOP)) == added
-
-
-async def test_the_first_entry_is_due_first(store: Database) -> None:
-    await add_instance(store)
-    first, second = await add_entries(store, make_entry(1, ANNA), make_entry(2, BELA))
-    assert await _due(store) == first.id
-    await store.write(lambda tx: tx.outbox.save(replace(first, **SENT)))
-    assert await _due(store) == second.id
-    await store.write(lambda tx: tx.outbox.save(replace(second, **SENT)))
-    assert await _due(store) is None
-    assert await store.read(lambda tx: tx.outbox.next_attempt_at(SHOP)) is None
-
-
-@pytest.mark.parametrize(
-    "blocker",
-    [
-        {"next_attempt_at": START + 60},
-        {"state": ItemState.SENDING, "claimed_epoch": 1, "claimed_at": START},
-        {"state": ItemState.UNKNOWN, "on_wire": True, "next_attempt_at": START + 60},
-        {"state": ItemState.HELD},
-    ],
-    ids=["queued for later", "sending", "unknown", "held"],
-)
-async def test_an_open_entry_holds_back_its_own_chat_only(store: Database, blocker: dict[str, object]) -> None:
-    await add_instance(store)
-    first = replace(make_entry(1, ANNA), **blocker)  # type: ignore[arg-type]
-    _, _, bela, _ = await add_entries(store, first, make_entry(2, ANNA), make_entry(3, BELA), make_entry(4, BELA))
-    assert await _due(store) == bela.id
-    waits_until = None if first.state in (ItemState.HELD, ItemState.SENDING) else START + 60
-    await store.write(lambda tx: tx.outbox.save(replace(bela, next_attempt_at=START + 90)))
-    assert await _due(store) is None
-    expected = START + 90 if waits_until is None else START + 60
-    assert await store.read(lambda tx: tx.outbox.next_attempt_at(SHOP)) == expected
-
-
-async def test_a_settled_or_given_up_entry_holds_back_nothing(store: Database) -> None:
-    await add_instance(store)
-    done = [
-        replace(make_entry(1, ANNA), **SENT),
-        settle(make_entry(2, ANNA), ItemState.FAILED, START, "no"),
-        settle(make_entry(3, ANNA), ItemState.EXPIRED, START),
-        settle(make_entry(4, ANNA), ItemState.CANCELLED, START),
-        unknown(make_entry(5, ANNA), gave_up=True),
-    ]
-    *_, last = await add_entries(store, *done, make_entry(6, ANNA))
-    assert await _due(store) == last.id
-
-
-async def test_an_unknown_entry_is_due_again_at_its_time(store: Database) -> None:
-    await add_instance(store)
-    first, _ = await add_entries(store, replace(unknown(make_entry(1)), next_attempt_at=START + 10), make_entry(2))
-    assert await _due(store, START + 9.9) is None
-    assert await store.read(lambda tx: tx.outbox.next_attempt_at(SHOP)) == START + 10
-    assert await _due(store, START + 10) == first.id
-
-
-async def test_instances_do_not_see_each_other(store: Database) -> None:
-    await add_instance(store)
-    await add_instance(store, "other")
-    await add_entries(store, make_entry(1, instance=InstanceId("other")))
-    assert await _due(store) is None
-    assert await store.read(lambda tx: tx.outbox.depth(SHOP)) == 0
-    # The same WhatsApp id may occur in two accounts.
-    await add_entries(store, make_entry(1))
-    assert await store.read(lambda tx: tx.outbox.depth(SHOP)) == 1
-
-
-async def test_depth_and_unsettled(store: Database) -> None:
-    await add_instance(store)
-    entries = await add_entries(
-        store,
-        unknown(make_entry(1), gave_up=True),
-        make_entry(2),
-        sending(make_entry(3)),
-        unknown(make_entry(4)),
-        make_entry(5, state=ItemState.HELD),
-        replace(make_entry(6), **SENT),
-        settle(make_entry(7), ItemState.FAILED, START, "no"),
-    )
-    assert await store.read(lambda tx: tx.outbox.depth(SHOP)) == 4
-    assert await store.read(lambda tx: tx.outbox.unsettled(SHOP)) == entries[:5]
-    assert await store.write(lambda tx: tx.outbox.unsettled(SHOP)) == entries[:5]
+    assert await store.read(lambda tx: tx.line.unsettled(SHOP)) == added
 
 
 async def test_only_one_entry_of_an_instance_is_on_the_wire(store: Database) -> None:
@@ -232,5 +242,5 @@ async def test_everything_survives_reopening(store_url: str, clock: HandClock) -
     entries = await add_entries(store, sending(make_entry(1)), unknown(make_entry(2)), make_entry(3))
     await store.close()
     store = open_database(store_url, clock)
-    assert await store.read(lambda tx: tx.outbox.unsettled(SHOP)) == entries
+    assert await store.read(lambda tx: tx.line.unsettled(SHOP)) == entries
     await store.close()

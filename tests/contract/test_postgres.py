@@ -14,7 +14,7 @@ from tests.contract.makers import SHOP, START, HandClock, add_entries, add_insta
 from wahub.adapters.sql.database import open_database
 from wahub.adapters.sql.failure import StoreFailedError
 from wahub.domain.ids import InstanceId
-from wahub.domain.outbox import DeliveryMark, ItemState, SendPolicy, SendUncertain, next_step, note_evidence
+from wahub.domain.outbox import DeliveryMark, ItemState, SendPolicy, SendUncertain, next_step, note_evidence, settle
 from wahub.ports.store import Database, Tx
 
 pytestmark = pytest.mark.postgres
@@ -76,6 +76,28 @@ async def test_proof_and_the_end_of_an_attempt_do_not_overwrite_each_other(store
     final = await store.read(lambda tx: tx.outbox.get(SHOP, entry.id))
     assert final is not None
     assert (final.state, final.delivery) == (ItemState.SENT, DeliveryMark.DELIVERED)
+
+
+async def test_who_waits_for_a_row_that_settles_gets_the_next_one(store: Database) -> None:
+    await add_instance(store)
+    first, second = await add_entries(store, make_entry(1, expires_at=START + 1), make_entry(2, "4915551230002"))
+    locked, gate = threading.Event(), threading.Event()
+
+    def settle_first(tx: Tx) -> None:
+        tx.outbox.save(settle(first, ItemState.CANCELLED, START))
+        locked.set()
+        assert gate.wait(10)
+
+    settling = asyncio.create_task(store.write(settle_first))
+    await asyncio.to_thread(locked.wait, 10)
+    asking = asyncio.create_task(store.write(lambda tx: tx.line.next_due(SHOP, START)))
+    done, _ = await asyncio.wait([asking], timeout=0.3)
+    assert not done, "the question must wait for the row"
+    # The sweep does not wait: it leaves the row to its next round.
+    assert await store.write(lambda tx: tx.outbox.expired(START + 1e9, 10)) == []
+    gate.set()
+    await settling
+    assert await asking == second
 
 
 async def test_a_connection_that_broke_is_replaced(store: Database, shared_postgres_url: str) -> None:

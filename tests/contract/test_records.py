@@ -51,6 +51,7 @@ async def test_an_instance_comes_back_as_it_was_saved(store: Database) -> None:
             restart_attempts=8,
         ),
         deleting=True,
+        unlinking=True,
     )
     await store.write(lambda tx: tx.instances.save(full))
     found = await store.write(lambda tx: tx.instances.get(SHOP, for_update=True))
@@ -93,6 +94,7 @@ async def test_deleting_an_instance_removes_all_that_hangs_on_it(store: Database
             key = IdempotencyKey("k", KeyKind.EXPLICIT, "h")
             tx.keys.put(instance, KeyRecord(key, QueueId("q"), START))
             tx.keys.add_claim(instance, START, 0)
+            tx.tally.add_disconnect(instance, START)
             tx.inbox.add(make_received(instance=instance), START)
             tx.webhooks.add(make_delivery(1, instance=instance, event_id=f"event-{instance}"))
             tx.sessions.write(instance, KeyChanges({CREDS: b"secret"}))
@@ -103,16 +105,17 @@ async def test_deleting_an_instance_removes_all_that_hangs_on_it(store: Database
         instance = InstanceId(name)
         return [
             tx.instances.get(instance) is not None,
-            tx.outbox.depth(instance),
+            tx.line.depth(instance),
             tx.keys.get(instance, "k") is not None,
             len(tx.keys.claims_since(instance, 0)),
+            tx.tally.counters(instance, START).disconnects_1h,
             len(tx.sessions.read(instance, [CREDS])),
             sum(delivery.instance == instance for delivery in tx.webhooks.due(START, 10)),
         ]
 
     await store.write(lambda tx: tx.instances.delete(SHOP))
-    assert await store.read(lambda tx: left(tx, "shop")) == [False, 0, False, 0, 0, 0]
-    assert await store.read(lambda tx: left(tx, "other")) == [True, 1, True, 1, 1, 1]
+    assert await store.read(lambda tx: left(tx, "shop")) == [False, 0, False, 0, 0, 0, 0]
+    assert await store.read(lambda tx: left(tx, "other")) == [True, 1, True, 1, 1, 1, 1]
     # Created again it starts empty: the same message is new to it.
     await add_instance(store)
     assert await store.write(lambda tx: tx.inbox.add(make_received(), START))

@@ -60,7 +60,9 @@ def _definitions(connection: sa.Connection) -> list[str]:
             sa.text("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND tbl_name <> 'alembic_version'")
         ).scalars()
         # The order of constraints in a CREATE TABLE differs, so compare line by line.
-        lines = [re.sub(r",$", "", line.strip()) for sql in statements for line in sql.splitlines()]
+        # SQLite writes a column that was added into the line of the last one.
+        parts = [part for sql in statements for part in re.split(r"\n|, (?=\w+ [A-Z]+ )", sql)]
+        lines = [re.sub(r",$", "", part.strip()) for part in parts]
         return sorted(" ".join(line.split()) for line in lines if line)
     constraints = connection.execute(
         sa.text(

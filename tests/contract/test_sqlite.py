@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from tests.contract.makers import OTHER_WORKER, SHOP, TTL, HandClock, add_instance, claim_lease, make_instance
 
-from wahub.adapters.sql import outbox, sqlite, url, webhook
+from wahub.adapters.sql import line, outbox, sqlite, tally, url, webhook
 from wahub.adapters.sql.database import open_database
 from wahub.adapters.sql.failure import StoreFailedError
 from wahub.ports.store import Database, Tx
@@ -203,25 +203,36 @@ def _plan(sqlite_url: str, statement: sa.Executable, values: dict[str, object]) 
     return plan
 
 
+_LINE = ["ix_outbox_line ", "ix_outbox_line_of_chat "]
+
+
 @pytest.mark.parametrize(
-    ("statement", "values", "indexes"),
+    ("statement", "indexes"),
     [
-        (outbox._NEXT_DUE, {"instance": SHOP, "now": 1.0}, ["ix_outbox_open ", "ix_outbox_open_chat "]),
-        (outbox._NEXT_AT, {"instance": SHOP}, ["ix_outbox_open", "ix_outbox_open_chat "]),
-        (outbox._DEPTH, {"instance": SHOP}, ["ix_outbox_open"]),
-        (outbox._OPEN_ONES, {"instance": SHOP}, ["ix_outbox_open "]),
-        (outbox._GIVEN_UP, {"instance": SHOP}, ["ix_outbox_given_up "]),
-        (webhook._DUE, {"now": 1.0, "at_most": 10}, ["ix_deliveries_lane"]),
-        (webhook._NEXT_AT, {"after": 1.0}, ["ix_deliveries_lane"]),
+        (line._NEXT_POSITION, _LINE),
+        (line._NEXT_AT, _LINE),
+        (line._LAST_JOINED, ["ix_outbox_line "]),
+        (line._DEPTH, ["ix_outbox_line "]),
+        (line._OPEN_ONES.reading, ["ix_outbox_line "]),
+        (line._GIVEN_UP.reading, ["ix_outbox_given_up "]),
+        (outbox._EXPIRED.reading, ["ix_outbox_expires "]),
+        (
+            tally._COUNTERS,
+            ["ix_outbox_sent ", "ix_outbox_sent_to ", "ix_outbox_failed ", "ix_disconnects_instance_at "],
+        ),
+        (webhook._DUE, ["ix_deliveries_lane"]),
+        (webhook._NEXT_AT, ["ix_deliveries_lane"]),
     ],
-    ids=["next_due", "next_attempt_at", "depth", "open", "given up", "webhooks due", "webhooks next"],
+    ids=[
+        *("next_due", "next_attempt_at", "last_joined_at", "depth", "open", "given up", "expired", "counters"),
+        *("webhooks due", "webhooks next"),
+    ],
 )
-def test_hot_questions_use_the_small_indexes(
-    sqlite_url: str, statement: sa.Executable, values: dict[str, object], indexes: list[str]
-) -> None:
+def test_hot_questions_use_the_small_indexes(sqlite_url: str, statement: sa.Executable, indexes: list[str]) -> None:
+    values = {name: SHOP if name == "instance" else 10 for name in statement.compile().params if "param" not in name}
     plan = _plan(sqlite_url, statement, values)
     for index in indexes:
         assert index in plan, plan
-    for table in ("outbox", "deliveries"):
+    for table in ("outbox", "waiting", "before", "earlier", "deliveries"):
         assert f"SCAN {table}\n" not in f"{plan}\n", plan
     assert "autoindex" not in plan, plan

@@ -75,7 +75,7 @@ async def test_a_broken_rule_in_a_group_takes_back_its_own_function_only(store: 
         return_exceptions=True,
     )
     assert isinstance(results[0], IllegalTransitionError)
-    kept = await store.read(lambda tx: tx.outbox.unsettled(SHOP))
+    kept = await store.read(lambda tx: tx.line.unsettled(SHOP))
     assert {entry.id for entry in kept} == {make_entry(2).id, make_entry(3).id}
 
 

@@ -22,7 +22,7 @@ _OBSERVED = (
     *("last_error", "last_disconnect_reason", "last_disconnect_at", "authenticated_at", "ready_at", "last_ready_at"),
     "restart_attempts",
 )
-_COLUMNS = ("id", "created_at", "deleting", *_CONFIG, *_OBSERVED)
+_COLUMNS = ("id", "created_at", "deleting", "unlinking", *_CONFIG, *_OBSERVED)
 _ALL = sa.select(*(instances.c[name] for name in _COLUMNS))
 
 _GET = _ALL.where(instances.c.id == bindparam("instance"))
@@ -97,6 +97,7 @@ def _values(instance: Instance) -> dict[str, Any]:
         id=instance.id,
         created_at=instance.created_at,
         deleting=instance.deleting,
+        unlinking=instance.unlinking,
         webhook_events=json.dumps(config.webhook_events),
         apply_typing_to=json.dumps(config.apply_typing_to),
         state=observed.state.value,
@@ -106,11 +107,12 @@ def _values(instance: Instance) -> dict[str, Any]:
 
 def _read(row: Sequence[Any]) -> Instance:
     # In the order of _COLUMNS.
-    identity, created_at, deleting, name, url, events, typing, typing_to, state, *observed = row
+    identity, created_at, deleting, unlinking, name, url, events, typing, typing_to, state, *observed = row
     return Instance(
         id=InstanceId(identity),
         created_at=created_at,
         deleting=deleting,
+        unlinking=unlinking,
         config=Config(name, url, tuple(json.loads(events)), typing, tuple(json.loads(typing_to))),
         observed=Observed(State(state), *observed),
     )

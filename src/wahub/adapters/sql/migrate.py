@@ -18,8 +18,8 @@ _MIGRATING: Final = 0x77616875
 """The key of the advisory lock: "wahu"."""
 
 
-def upgrade(engine: sa.Engine) -> None:
-    """Apply what is missing. StoreFailedError if the database was written by a newer version."""
+def upgrade(engine: sa.Engine, to: str = "head") -> None:
+    """Apply what is missing up to the revision `to`. StoreFailedError if a newer version wrote the database."""
     # Not at the top: this costs 100 ms that a process without a store need not pay.
     from alembic import command
     from alembic.config import Config
@@ -31,7 +31,7 @@ def upgrade(engine: sa.Engine) -> None:
         config.attributes["connection"] = connection
         _begin_alone(connection)
         try:
-            command.upgrade(config, "head")
+            command.upgrade(config, to)
         except CommandError:
             raise StoreFailedError(
                 "the database has a schema that this version of wahub does not know: use the newer version, or a copy"

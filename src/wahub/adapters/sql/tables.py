@@ -2,7 +2,9 @@
 
 - Times are Unix seconds (double precision). States are the words of the domain's enums.
 - An outbox row is *open* while `settled_at` is null: it may still change by itself and holds back its chat. Indexes
-  for the send loop cover open rows only, so their cost does not grow with the settled ones.
+  for the send loop cover open rows only, so their cost does not grow with the settled ones. A sent row whose
+  `claimed_at` is null was sent by another gateway and imported.
+- The audit outlives what it tells of; what WhatsApp said of a number belongs to no instance.
 - `position` orders rows as they were accepted. On PostgreSQL two requests under way at the same moment may commit in
   either order; a request that began after another was answered always has the higher position.
 - A lease row has no foreign key: it outlives its instance, so that an id that is created again goes on with a
@@ -20,7 +22,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from wahub.domain.instance import State
-from wahub.domain.outbox import DeliveryMark, ItemState, KeyKind
+from wahub.domain.outbox import Audience, DeliveryMark, ItemState, KeyKind, Priority
 from wahub.domain.webhook import DeliveryState
 
 
@@ -101,6 +103,7 @@ instances = sa.Table(
     sa.Column("ready_at", sa.Double),
     sa.Column("last_ready_at", sa.Double),
     sa.Column("restart_attempts", sa.Integer, nullable=False),
+    sa.Column("unlinking", sa.Boolean, nullable=False, server_default=sa.false()),
     _one_of("state", State),
 )
 
@@ -113,6 +116,9 @@ leases = sa.Table(
     sa.Column("expires_at", sa.Double, nullable=False),
     sa.CheckConstraint("epoch >= 1", name="epoch"),
 )
+
+_OPEN = "settled_at IS NULL"
+_SENT_BY_US = "state = 'sent' AND claimed_at IS NOT NULL"
 
 outbox = sa.Table(
     "outbox",
@@ -138,9 +144,18 @@ outbox = sa.Table(
     sa.Column("settled_at", sa.Double),
     sa.Column("delivery", sa.Text),
     sa.Column("last_error", CleanText),
+    sa.Column("priority", sa.Text, nullable=False),
+    sa.Column("audience", sa.Text, nullable=False),
+    sa.Column("joined_at", sa.Double, nullable=False),
+    sa.Column("scheduled", sa.Boolean, nullable=False),
+    sa.Column("expires_at", sa.Double, comment="null: never"),
+    sa.Column("typing", sa.Boolean, nullable=False),
+    sa.Column("timeline", sa.Text, nullable=False),
     sa.UniqueConstraint("instance", "message_id"),
     _one_of("state", ItemState),
     _one_of("key_kind", KeyKind),
+    _one_of("priority", Priority),
+    _one_of("audience", Audience),
     sa.CheckConstraint(f"delivery IS NULL OR delivery IN ({quoted(DeliveryMark)})", name="delivery"),
     sa.CheckConstraint("(state = 'sending') = (claimed_epoch IS NOT NULL)", name="claimed_epoch"),
     sa.CheckConstraint("state <> 'sending' OR claimed_at IS NOT NULL", name="claimed_at"),
@@ -151,9 +166,13 @@ outbox = sa.Table(
     ),
     sa.CheckConstraint("state <> 'unknown' OR on_wire", name="unknown_was_out"),
     sa.CheckConstraint("state <> 'sent' OR delivery IS NOT NULL", name="sent_has_mark"),
-    _partial("ix_outbox_open", "instance", "position", where="settled_at IS NULL"),
-    _partial("ix_outbox_open_chat", "instance", "chat", "position", where="settled_at IS NULL"),
+    _partial("ix_outbox_line", "instance", "priority", "scheduled", "joined_at", "position", where=_OPEN),
+    _partial("ix_outbox_line_of_chat", "instance", "chat", "priority", "joined_at", "position", where=_OPEN),
+    _partial("ix_outbox_expires", "expires_at", where=_OPEN),
     _partial("ix_outbox_given_up", "instance", "position", where="state = 'unknown' AND settled_at IS NOT NULL"),
+    _partial("ix_outbox_sent", "instance", "settled_at", "chat", where=_SENT_BY_US),
+    _partial("ix_outbox_sent_to", "instance", "chat", "settled_at", where=_SENT_BY_US),
+    _partial("ix_outbox_failed", "instance", "settled_at", where="state = 'failed'"),
     _partial("uq_outbox_one_sending", "instance", where="state = 'sending'", unique=True),
 )
 
@@ -176,6 +195,32 @@ outbox_claims = sa.Table(
     _instance(),
     sa.Column("at", sa.Double, nullable=False),
     sa.Index(None, "instance", "at"),
+)
+
+disconnects = sa.Table(
+    "disconnects",
+    metadata,
+    _position(),
+    _instance(),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Index(None, "instance", "at"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    _position(),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False, comment="SHA-256 in hex"),
+)
+
+contacts = sa.Table(
+    "contacts",
+    metadata,
+    sa.Column("phone", sa.Text, primary_key=True),
+    sa.Column("exists", sa.Boolean, nullable=False),
+    sa.Column("checked_at", sa.Double, nullable=False),
 )
 
 inbox = sa.Table(

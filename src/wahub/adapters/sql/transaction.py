@@ -6,23 +6,40 @@ import sqlalchemy as sa
 
 from wahub.adapters.sql import lease as lease_rows
 from wahub.adapters.sql.codec import Codec
+from wahub.adapters.sql.contacts import SqlContacts
 from wahub.adapters.sql.inbox import SqlInbox
 from wahub.adapters.sql.instance import SqlInstances
 from wahub.adapters.sql.keys import SqlOutboxKeys
 from wahub.adapters.sql.lease import SqlLeases
+from wahub.adapters.sql.line import SqlLine
 from wahub.adapters.sql.outbox import SqlOutbox
 from wahub.adapters.sql.runner import Runner
 from wahub.adapters.sql.session import SqlSessions
+from wahub.adapters.sql.tally import SqlTally
 from wahub.adapters.sql.webhook import SqlWebhooks
 from wahub.domain.lease import Lease
 from wahub.ports.clock import Clock
-from wahub.ports.store import Inbox, Instances, Leases, Outbox, OutboxKeys, Sessions, Webhooks
+from wahub.ports.store import (
+    Contacts,
+    Inbox,
+    Instances,
+    Leases,
+    Line,
+    Outbox,
+    OutboxKeys,
+    Sessions,
+    Tally,
+    Webhooks,
+)
 
 
 class SqlTx:
     """ports.store.Tx. Whoever opened the transaction calls `end()` after the function."""
 
-    __slots__ = ("_runner", "inbox", "instances", "keys", "leases", "outbox", "sessions", "webhooks")
+    __slots__ = (
+        *("_runner", "contacts", "inbox", "instances", "keys", "leases", "line", "outbox", "sessions", "tally"),
+        "webhooks",
+    )
 
     def __init__(self, connection: sa.Connection, clock: Clock, codec: Codec, *, writable: bool) -> None:
         runner = Runner(connection, clock, codec, writable)
@@ -30,7 +47,10 @@ class SqlTx:
         self.instances: Instances = SqlInstances(runner)
         self.leases: Leases = SqlLeases(runner)
         self.outbox: Outbox = SqlOutbox(runner)
+        self.line: Line = SqlLine(runner)
         self.keys: OutboxKeys = SqlOutboxKeys(runner)
+        self.tally: Tally = SqlTally(runner)
+        self.contacts: Contacts = SqlContacts(runner)
         self.inbox: Inbox = SqlInbox(runner)
         self.webhooks: Webhooks = SqlWebhooks(runner)
         self.sessions: Sessions = SqlSessions(runner)
