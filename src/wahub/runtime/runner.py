@@ -120,6 +120,7 @@ class Runner:
         await self._end_link(self._deps.settings.delete_patience, logout=True)
         await self._end_task()
         lease = self.lease or await self._claim()
+        await self._deps.engine.forget(self.instance)
         await self._deps.database.write(lambda tx: instance.finish_delete(tx, lease))
         self._leaser.forget(self.instance)
 

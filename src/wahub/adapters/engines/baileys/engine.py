@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import time
 from dataclasses import replace
 
@@ -124,6 +125,10 @@ class BaileysEngine:
             return link
         finally:
             slot.reserved -= 1
+
+    async def forget(self, instance: InstanceId) -> None:
+        """Remove the spool of an instance. Its links must be closed."""
+        await asyncio.to_thread(shutil.rmtree, self._settings.spool_dir / instance, ignore_errors=True)
 
     async def stop(self) -> None:
         """Close all links and end the processes. Stopping twice is fine."""
