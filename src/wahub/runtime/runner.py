@@ -305,8 +305,10 @@ class Runner:
 
     async def _end_task(self) -> None:
         self.hurry()
+        # Without a lease it only waits for one, and nothing is under way.
+        patience = 10.0 if self.lease is not None else 0.0
         try:
-            await asyncio.wait_for(asyncio.shield(self._task), 10.0)
+            await asyncio.wait_for(asyncio.shield(self._task), patience)
         except TimeoutError:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
