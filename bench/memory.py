@@ -25,7 +25,7 @@ async def run(stage: Stage, steps: tuple[int, ...] = STEPS) -> Result:
     for step in steps:
         await stage.link_wahub(step)
         await stage.link_plain(step)
-        await stage.until_delivered()
+        await stage.until_idle()
         pids = {
             "gateway": stage.gateway.pid,
             "engine": stage.engine_pid,

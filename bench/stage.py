@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.http_client import CallError, Connection
+from bench.machine import cpu_seconds
 from bench.processes import BenchError, Command, Plain
 from wahub.adapters.engines.baileys.install import InstalledEngine
 
 LINK_TIMEOUT = 90.0
+_REST_S = 0.5
+_AT_REST = 0.06
+"""Cores that all processes together may use and count as resting."""
 NO_LIMITS = {
     "MAX_SENDS_PER_MINUTE_PER_INSTANCE": "0",
     "MAX_SENDS_PER_HOUR_PER_INSTANCE": "0",
@@ -109,9 +113,6 @@ class Stage:
         status = await self.hub.call("GET", f"/instances/{name}/client/status")
         return bool(status["clientStatus"]["instanceStatus"] == "ready")
 
-    async def _is_settled(self, name: str) -> bool:
-        return not (await self.hub.call("GET", f"/instances/{name}/queue"))["depth"]
-
     async def stats(self) -> dict[str, Any]:
         """The sandbox's counters."""
         found = await self.control.call("GET", "/control/stats")
@@ -137,23 +138,24 @@ class Stage:
                 self.gateway.check()
                 await asyncio.sleep(every)
 
-    async def until_delivered(self) -> None:
-        """Wait until nothing moves any more: the phones have everything, and their receipts are taken."""
-        async with _patience("the sandbox to become quiet"):
-            before = None
-            while (now := await self._movement()) != before:
+    async def until_idle(self) -> None:
+        """Wait until no process of ours does anything: receipts and settling follow a message later."""
+        async with _patience("everything to come to rest"):
+            before = self._cpu()
+            while True:
+                await asyncio.sleep(_REST_S)
+                now = self._cpu()
+                if now - before < _REST_S * _AT_REST:
+                    return
                 before = now
-                await asyncio.sleep(0.3)
 
-    async def _movement(self) -> tuple[int, ...]:
-        messages = (await self.stats())["messages"]
-        return (messages["accepted"], messages["delivered"])
+    def _cpu(self) -> float:
+        return sum(cpu_seconds(pid) for pid in self.pids().values())
 
-    async def until_settled(self, instances: int) -> None:
-        """Wait until no instance has anything in its queue."""
-        async with _patience("the gateway to settle everything"):
-            for index in range(instances):
-                await _until(partial(self._is_settled, instance(index)))
+    def pids(self) -> dict[str, int]:
+        """The processes, by the names of the tables."""
+        ours = {"gateway": self.gateway.pid, "engine": self.engine_pid, "sandbox": self.sandbox.pid}
+        return {"plain Baileys": self.plain.pid, **ours}
 
     async def get_acquainted(self, people: list[str], accounts: int) -> None:
         """Each account writes to each person and is answered, so that sessions stand and no message carries a prekey.
@@ -168,11 +170,11 @@ class Stage:
             for who in people:
                 await self.send(self.hub, index, who, f"Hello {who} from {index}, {time.time()}")
         await self.until_accepted(already + 2 * accounts * len(people))
-        await self.until_delivered()
+        await self.until_idle()
         for number in [*names, *(wahub_account(index) for index in range(accounts))]:
             for who in people:
                 await self.control.call("POST", f"/control/phones/{who}/send", {"to": number, "text": "Hello to you"})
-        await self.until_delivered()
+        await self.until_idle()
 
     async def send(self, connection: Connection, index: int, to: str, text: str) -> None:
         """Hand a text to the gateway; BenchError unless it accepts."""

@@ -16,7 +16,7 @@ COUNT = 30
 def test_freezing_and_waking_leaves_one_socket_and_the_queue_goes_on(
     new_gateway: Callable[..., Gateway], name: str
 ) -> None:
-    gateway = new_gateway(LEASE_MS="3000", LEASE_RENEW_EVERY_MS="1000", SEND_SPACING_MS="100").start()
+    gateway = new_gateway(LEASE_MS="2000", LEASE_RENEW_EVERY_MS="600", SEND_SPACING_MS="100").start()
     account, customer = gateway.link(name), gateway.box.new_phone()
     texts = [f"text {number} across a freeze" for number in range(COUNT)]
     for text in texts:

@@ -97,6 +97,7 @@ class FakeEngine:
     def __init__(self) -> None:
         self.links: list[FakeLink] = []
         self.down = False
+        self.forgotten: list[InstanceId] = []
         self.answer: Answer = lambda _id, _chat, _content: SendAcked()
         self._opened: asyncio.Queue[FakeLink] = asyncio.Queue()
 
@@ -106,6 +107,9 @@ class FakeEngine:
 
     async def start(self) -> None:
         pass
+
+    async def forget(self, instance: InstanceId) -> None:
+        self.forgotten.append(instance)
 
     async def stop(self) -> None:
         for link in self.links:

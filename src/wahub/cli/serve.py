@@ -25,9 +25,12 @@ def serve(
 ) -> None:
     """Run the gateway. stdout carries JSON lines only; logs go to stderr."""
     with errors_to_exit_codes():
-        from wahub.compose import serve as run_gateway
         from wahub.config import load_settings
 
         settings = load_settings(**given(host=host, port=port, data_dir=data_dir, ready_file=ready_file))
+
+        # After the settings: a typing error in one should not have to wait for a web server to load.
+        from wahub.compose import serve as run_gateway
+
         code = run_gateway(settings)
     raise typer.Exit(code)

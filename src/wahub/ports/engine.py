@@ -214,6 +214,9 @@ class Engine(Protocol):
         Connecting goes on in the background and is told by events. EngineDownError when no process is up.
         """
 
+    async def forget(self, instance: InstanceId) -> None:
+        """Remove what the engine keeps of an instance outside the store. Its links must be closed."""
+
     async def stop(self) -> None:
         """Close all links and end the processes. Stopping twice is fine."""
 

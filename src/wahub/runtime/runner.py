@@ -113,6 +113,7 @@ class Runner:
         known, cancelled = await deps.database.write(lambda tx: instance.prepare_delete(tx, lease, deps.clock.now()))
         await self._end_link(deps.settings.delete_patience, logout=True)
         await self._end_task()
+        await deps.engine.forget(self.instance)
         if known is not None:
             await deps.farewell(known, cancelled)
         await deps.database.write(lambda tx: instance.finish_delete(tx, lease, deps.clock.now()))
@@ -320,8 +321,10 @@ class Runner:
 
     async def _end_task(self) -> None:
         self.hurry()
+        # Without a lease it only waits for one, and nothing is under way.
+        patience = 10.0 if self.lease is not None else 0.0
         try:
-            await asyncio.wait_for(asyncio.shield(self._task), 10.0)
+            await asyncio.wait_for(asyncio.shield(self._task), patience)
         except TimeoutError:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

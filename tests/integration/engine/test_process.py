@@ -76,6 +76,22 @@ async def test_a_killed_process_is_noticed_and_started_again(start_engine: Start
     await again.close()
 
 
+async def test_a_swollen_process_is_replaced_when_nothing_is_under_way(
+    start_engine: StartEngine, silent_server: str
+) -> None:
+    engine = await start_engine(
+        wa_url=silent_server, most_memory_mb=1, most_memory_per_link_mb=0, look_after_every=0.05
+    )
+    [pid] = engine.pids
+    link = await engine.open(spec(), MemoryVault())
+    watcher = Watcher(link)
+    # Its memory is known with its first answer to a ping; 1 MB is less than any Node needs.
+    closed = await watcher.first(Closed)
+    assert closed.reason is Disconnect.RESTART_REQUIRED
+    await until(lambda: engine.pids not in ([], [pid]))
+    assert not is_running(pid)
+
+
 async def test_closing_is_reported_once_and_twice_is_fine(start_engine: StartEngine, silent_server: str) -> None:
     engine = await start_engine(wa_url=silent_server)
     link = await engine.open(spec(), MemoryVault())

@@ -5,6 +5,9 @@ others are started when the room is used up and end when their last link is gone
 takes its links with it: each reports `Closed(ENGINE_DIED)`, sends under way become uncertain, and the process is
 started again with a backoff. Links are not opened again here: that is the runtime's decision.
 
+A process whose memory grows past its share (source: spec/sandbox.md §3, Node and Baileys leak slowly) is replaced at a
+moment when none of its links has a send under way; those links report `Closed(RESTART_REQUIRED)`.
+
 A crash of the gateway ends the processes (their input ends). A new gateway waits for their locks before it opens
 any link, whatever numbers they had, because an instance may move between processes.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import time
 from dataclasses import replace
 
@@ -47,6 +51,13 @@ class _Slot:
         self.first_try: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
         self.empty_since: float | None = None
+        self.recycling = False
+        """The process is being replaced on purpose."""
+
+    @property
+    def sending(self) -> bool:
+        """Whether a send is under way."""
+        return any(link.sending for link in self.links.values())
 
     @property
     def load(self) -> int:
@@ -66,10 +77,14 @@ class _Slot:
             self.empty_since = time.monotonic()
 
     def lose_links(self) -> None:
-        """The process died."""
+        """The process died, or was replaced."""
         links, self.links = list(self.links.values()), {}
         for link in links:
-            link.end_with_engine(f"engine process {self.number} died")
+            if self.recycling:
+                link.end_with_recycling()
+            else:
+                link.end_with_engine(f"engine process {self.number} died")
+        self.recycling = False
 
 
 class BaileysEngine:
@@ -102,7 +117,7 @@ class BaileysEngine:
         except EngineDownError:
             await self.stop()
             raise
-        self._janitor = asyncio.create_task(self._end_idle_processes())
+        self._janitor = asyncio.create_task(self._look_after())
 
     async def open(self, spec: LinkSpec, vault: KeyVault) -> BaileysLink:
         """A new link that connects in the background. EngineDownError when no process is up."""
@@ -124,6 +139,10 @@ class BaileysEngine:
             return link
         finally:
             slot.reserved -= 1
+
+    async def forget(self, instance: InstanceId) -> None:
+        """Remove the spool of an instance. Its links must be closed."""
+        await asyncio.to_thread(shutil.rmtree, self._settings.spool_dir / instance, ignore_errors=True)
 
     async def stop(self) -> None:
         """Close all links and end the processes. Stopping twice is fine."""
@@ -194,7 +213,10 @@ class BaileysEngine:
             if not slot.first_try.done():
                 slot.first_try.set_result(None)
             await process.dead.wait()
-            log.error("Engine process %d (pid %s) died with %d links", slot.number, process.pid, len(slot.links))
+            if slot.recycling:
+                log.info("Engine process %d is replaced: its memory had grown", slot.number)
+            else:
+                log.error("Engine process %d (pid %s) died with %d links", slot.number, process.pid, len(slot.links))
             # A fault point strikes once; the process that replaces its victim must work.
             self._settings = replace(self._settings, fault=None)
         except asyncio.CancelledError:
@@ -220,14 +242,27 @@ class BaileysEngine:
             slot.task.cancel()
             await asyncio.wait([slot.task])
 
-    async def _end_idle_processes(self) -> None:
+    async def _look_after(self) -> None:
         while True:
-            await asyncio.sleep(_IDLE_SECONDS / 3)
+            await asyncio.sleep(self._settings.look_after_every)
             self._forget_closed()
             for slot in list(self._slots.values()):
                 since = slot.empty_since
                 if slot.number != 1 and slot.load == 0 and since and time.monotonic() - since > _IDLE_SECONDS:
                     await self._end_slot(slot)
+                elif self._has_swollen(slot) and not slot.sending:
+                    await self._recycle(slot)
+
+    def _has_swollen(self, slot: _Slot) -> bool:
+        most = self._settings.most_memory_mb + self._settings.most_memory_per_link_mb * slot.load
+        vitals = slot.process.vitals if slot.process is not None else None
+        return vitals is not None and not slot.recycling and vitals.rss > most * 1_000_000
+
+    async def _recycle(self, slot: _Slot) -> None:
+        process = slot.process
+        if process is not None:
+            slot.recycling = True
+            await process.stop()
 
     def _forget_closed(self) -> None:
         for instance in [instance for instance, link in self._by_instance.items() if link.closed]:

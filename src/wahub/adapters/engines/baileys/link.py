@@ -63,6 +63,11 @@ class BaileysLink:
         """Whether the link has ended."""
         return self._closed.is_set()
 
+    @property
+    def sending(self) -> bool:
+        """Whether a send is under way."""
+        return bool(self._sends)
+
     # --- the port --------------------------------------------------------------------------------------------------
 
     async def events(self) -> AsyncIterator[port.LinkEvent]:
@@ -169,6 +174,11 @@ class BaileysLink:
     def end_with_engine(self, detail: str) -> None:
         """The side process is gone."""
         self.end(port.Closed(Disconnect.ENGINE_DIED, None, detail), port.SendUncertain("engine_died"))
+
+    def end_with_recycling(self) -> None:
+        """The side process was replaced on purpose; nothing was under way."""
+        closed = port.Closed(Disconnect.RESTART_REQUIRED, None, "engine process replaced")
+        self.end(closed, port.SendUncertain("engine_replaced"))
 
     def end(self, closed: port.Closed, outstanding: port.SendResult) -> None:
         """Report the end once and settle what is under way."""

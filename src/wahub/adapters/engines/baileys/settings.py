@@ -45,6 +45,13 @@ class BaileysSettings:
     silence_timeout: float = 15.0
     """A process that answers nothing for so long is killed."""
 
+    most_memory_mb: int = 400
+    """What a process may hold (RSS) before it is replaced at a quiet moment …"""
+    most_memory_per_link_mb: int = 6
+    """… and so much more for each of its links. Measured: 120 MB empty, 330 MB at 100 links (docs/benchmarks.md)."""
+    look_after_every: float = 10.0
+    """How often processes are looked after: idle ones ended, swollen ones replaced."""
+
     def __post_init__(self) -> None:
         if self.instances_per_engine < 1:
             raise ValueError("instances_per_engine must be at least 1")

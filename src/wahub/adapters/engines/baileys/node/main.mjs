@@ -7,6 +7,7 @@
 
 import { describe } from './silence.mjs';
 import './signal_queue.mjs';
+import './signal_sessions.mjs';
 import { Socket } from 'node:net';
 import { FrameReader, FrameWriter, PROTOCOL_VERSION } from './wire.mjs';
 
