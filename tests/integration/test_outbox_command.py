@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import json
 import os
 import shutil
@@ -230,25 +231,28 @@ def test_without_its_note_the_gateway_is_looked_for_where_the_settings_say(store
 # --- moving over ------------------------------------------------------------------------------------------------------
 
 
-def record(key: str, status: str = "SENT", name: str = "shop", **more: Any) -> dict[str, Any]:
-    now = round(time.time() * 1000)
+NOW_MS = 1_700_000_000_000
+
+
+def record(key: str, status: str = "SENT", name: str = "shop", now: int = NOW_MS, **more: Any) -> dict[str, Any]:
     empty = {"queueItemId": None, "sentAt": None, "providerMessageId": None, "error": None}
     known = {"idempotencyKey": key, "instanceName": name, "status": status, "createdAt": now, "updatedAt": now}
     return {**known, **empty, **more}
 
 
 def test_import(store: Path) -> None:
+    fresh = functools.partial(record, now=round(time.time() * 1000))
     name = "WASP-other.example"
     records = [
-        record("k", queueItemId="d" * 32, providerMessageId=f"true_{PHONE}@c.us_3EB0FF"),
-        record("iso", name=name, sentAt="2999-01-01T00:00:00.000Z", queueItemId="f" * 32),
-        record(f"message:{name}:0123456789abcdef:v1", name=name),
-        record("queued", "QUEUED", queueItemId="f" * 32),
-        record("failed", "FAILED"),
-        record("skipped", "SKIPPED"),
-        record("elsewhere", name="nobody"),
-        record("elsewhere too", name="nobody"),
-        record("too old", sentAt=1_500_000_000_000),
+        fresh("k", queueItemId="d" * 32, providerMessageId=f"true_{PHONE}@c.us_3EB0FF"),
+        fresh("iso", name=name, sentAt="2999-01-01T00:00:00.000Z", queueItemId="f" * 32),
+        fresh(f"message:{name}:0123456789abcdef:v1", name=name),
+        fresh("queued", "QUEUED", queueItemId="f" * 32),
+        fresh("failed", "FAILED"),
+        fresh("skipped", "SKIPPED"),
+        fresh("elsewhere", name="nobody"),
+        fresh("elsewhere too", name="nobody"),
+        fresh("too old", sentAt=1_500_000_000_000),
     ]
     file = store / ".wwebjs_idempotency.json"
     file.write_text(json.dumps(records))
@@ -304,6 +308,8 @@ def test_import(store: Path) -> None:
         (json.dumps([record("good"), record("k\0")]).encode(), "record 2: idempotencyKey must be a string"),
         (json.dumps([record("good"), record("\ud800")]).encode(), "record 2: idempotencyKey must be a string"),
     ],
+    # The contents hold the time of day and megabytes of brackets: no names for tests.
+    ids=["empty", "cut", "binary", "deep", "object", "no-record", "status", "key", "name", "time", "nul", "surrogate"],
 )
 def test_a_file_that_is_wrong_is_refused_as_a_whole(tmp_path: Path, content: bytes, text: str) -> None:
     file = tmp_path / "keys.json"
