@@ -29,6 +29,14 @@ class FakeLink:
     acked: list[int] = field(default_factory=list)
     extended: list[float] = field(default_factory=list)
     logged_out: bool = False
+    typed: list[tuple[ChatId, bool]] = field(default_factory=list)
+    """Typing indicators that were shown (True) and taken away (False), in order."""
+    asked: list[ChatId] = field(default_factory=list)
+    """Numbers that WhatsApp was asked about."""
+    who: Callable[[ChatId], bool | None] = lambda _chat: True
+    """What WhatsApp says about a number."""
+    types: bool = True
+    """Whether typing indicators come through."""
     hold: asyncio.Event | None = None
     """When set, sends wait for it: a test that wants an item to stay on the wire."""
 
@@ -76,6 +84,18 @@ class FakeLink:
             if self._closed.is_set():
                 return SendUncertain("link closed during the send")
         return self.answer(message_id, chat, content)
+
+    async def show_typing(self, chat: ChatId, typing: bool) -> bool:
+        if self._closed.is_set() or not self.types:
+            return False
+        self.typed.append((chat, typing))
+        return True
+
+    async def exists(self, chat: ChatId) -> bool | None:
+        if self._closed.is_set():
+            return None
+        self.asked.append(chat)
+        return self.who(chat)
 
     def extend(self, trusted_until: float) -> None:
         self.extended.append(trusted_until)

@@ -1,6 +1,6 @@
 """One store for all examples of a module, and how many examples there are.
 
-`HYPOTHESIS_PROFILE=long` runs many more: `HYPOTHESIS_PROFILE=long scripts/test tests/property`.
+`HYPOTHESIS_PROFILE=long scripts/test tests/property` runs many more (HYPOTHESIS_EXAMPLES says how many).
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ _COMMON = {
     "print_blob": True,
 }
 settings.register_profile("short", max_examples=30, stateful_step_count=40, **_COMMON)
-settings.register_profile("long", max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "1000")), stateful_step_count=80, **_COMMON)
+settings.register_profile(
+    "long", max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", "1000")), stateful_step_count=80, **_COMMON
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 

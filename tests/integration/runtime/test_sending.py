@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from dataclasses import replace
 from pathlib import Path
 
 from tests.fakes.engine import ME
@@ -120,9 +119,7 @@ async def test_a_lost_link_costs_no_attempt(world: World) -> None:
 
 
 async def test_the_minute_window_and_the_spacing_hold(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    world.settings = replace(world.settings, pace=Pace(per_minute=3, per_hour=100, spacing=0.5))
-    await world.start()
+    world = await World(tmp_path).with_rules(pace=Pace(per_minute=3, per_hour=100, spacing=0.5)).start()
     link = await world.linked()
     for number in range(5):
         await world.send(f"text {number}", chat=f"20{number}0000000")

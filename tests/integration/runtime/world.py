@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine, FakeLink
@@ -18,17 +19,22 @@ from wahub.domain.ids import ChatId, InstanceId, QueueId, WorkerId
 from wahub.domain.instance import Config, Instance, State
 from wahub.domain.message import Text
 from wahub.domain.outbox import Entry, ItemState
-from wahub.domain.pacing import Pace
-from wahub.ports.store import Database
+from wahub.domain.pacing import Pace, TypingPolicy
+from wahub.ports.store import Database, Tx
 from wahub.ports.wakeup import INSTANCES, outbox_topic
 from wahub.runtime.deps import RuntimeDeps, RuntimeSettings
 from wahub.runtime.supervisor import Supervisor
 from wahub.services import instance as instances
 from wahub.services import outbox
-from wahub.services.outbox import QueueLimits, SendRequest
+from wahub.services.outbox import QueueLimits, SendRequest, SendRules
+
+BARE = SendRules(pace=Pace(0, 0, 0), typing=TypingPolicy(enabled=False), ask_first=False)
+"""No limits, nothing before a send: tests switch on what they look at."""
 
 SHOP = InstanceId("shop")
 CHAT = "201111111111"
+
+T = TypeVar("T")
 
 
 async def eventually(check: Callable[[], Awaitable[bool]], what: str, seconds: float = 10.0) -> None:
@@ -48,8 +54,9 @@ class World:
         self.restored: list[tuple[int, int]] = []
         self._numbers = itertools.count(1)
         self.settings = RuntimeSettings(
-            worker=WorkerId("worker-0"), restore_jitter=(0.0, 0.0), pace=Pace(0, 0, 0), stop_patience=2.0
+            worker=WorkerId("worker-0"), restore_jitter=(0.0, 0.0), stop_patience=2.0, rules=BARE
         )
+        self.farewells: list[tuple[InstanceId, tuple[QueueId, ...]]] = []
         self.database: Database
         self._task: asyncio.Task[None] | None = None
 
@@ -58,9 +65,19 @@ class World:
         self.engine = FakeEngine()
         self.wakeup = LocalWakeup(self.clock)
         self.settings = replace(self.settings, worker=WorkerId(f"worker-{next(self._numbers)}"))
-        deps = RuntimeDeps(self.database, self.engine, self.clock, self.wakeup, self.settings, self.new_id, lambda: 0.5)
+        deps = RuntimeDeps(
+            self.database, self.engine, self.clock, self.wakeup, self.settings, self.new_id, lambda: 0.5, self._farewell
+        )
         self.supervisor = Supervisor(deps, lambda connected, total: self.restored.append((connected, total)))
         self._task = asyncio.create_task(self.supervisor.run())
+        return self
+
+    async def _farewell(self, gone: Instance, cancelled: tuple[QueueId, ...]) -> None:
+        self.farewells.append((gone.id, cancelled))
+
+    def with_rules(self, **changes: Any) -> World:
+        """Other figures for sending, before the start."""
+        self.settings = replace(self.settings, rules=replace(self.settings.rules, **changes))
         return self
 
     def new_id(self) -> str:
@@ -87,7 +104,7 @@ class World:
     # --- what callers do ---------------------------------------------------------------------------------------------
 
     async def create(self, name: str = "shop") -> Instance:
-        config = Config(name, webhook_url="http://127.0.0.1:9/hook")
+        config = Config(name, webhook_url="http://127.0.0.1:9/hook", webhook_events=("*",))
         made = await self.database.write(lambda tx: instances.create(tx, config, self.clock.now()))
         self.wakeup.notify(INSTANCES)
         return made
@@ -100,14 +117,19 @@ class World:
         await self.state_becomes(State.READY, InstanceId(name))
         return link
 
-    async def send(self, text: str, chat: str = CHAT, wanted: InstanceId = SHOP) -> Entry:
+    async def send(self, text: str, chat: str = CHAT, wanted: InstanceId = SHOP, **more: Any) -> Entry:
         number = next(self._numbers)
-        request = SendRequest(
-            wanted, ChatId.parse(chat), Text(text), QueueId(f"{number:032x}"), number.to_bytes(16, "big")
-        )
+        queue_id = QueueId(f"{number * 0x9E3779B1 % 2**32:08x}{number:024x}")
+        request = SendRequest(wanted, ChatId.parse(chat), Text(text), queue_id, number.to_bytes(16, "big"), **more)
         accepted = await self.database.write(lambda tx: outbox.enqueue(tx, request, self.clock.now(), QueueLimits()))
         self.wakeup.notify(outbox_topic(wanted))
         return accepted.entry
+
+    async def act(self, work: Callable[[Tx], T]) -> T:
+        """What a route does: one transaction, then a hint to the send loop."""
+        done = await self.database.write(work)
+        self.wakeup.notify(outbox_topic(SHOP))
+        return done
 
     # --- what tests look at ------------------------------------------------------------------------------------------
 
