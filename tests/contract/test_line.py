@@ -102,6 +102,8 @@ async def test_depth_and_unsettled(store: Database) -> None:
         settle(make_entry(7), ItemState.FAILED, START, "no"),
     )
     assert await store.read(lambda tx: tx.line.depth(SHOP)) == 4
+    assert await store.read(lambda tx: tx.line.going_out(SHOP)) == entries[2:4]
+    assert await store.write(lambda tx: tx.line.going_out(SHOP)) == entries[2:4]
     assert await store.read(lambda tx: tx.line.unsettled(SHOP)) == entries[:5]
     assert await store.write(lambda tx: tx.line.unsettled(SHOP)) == entries[:5]
 

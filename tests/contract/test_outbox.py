@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.contract.makers import (
@@ -205,6 +206,27 @@ async def test_message_ids_and_queue_ids_are_unique(store: Database) -> None:
     ):
         with pytest.raises(IllegalTransitionError):
             await add_entries(store, twin)
+
+
+async def test_an_open_entry_may_change_its_place(store: Database) -> None:
+    """What the indexes of the line are made of is written, too, alone or with the rest."""
+    await add_instance(store)
+    (entry,) = await add_entries(store, make_entry(1))
+    changes: list[dict[str, Any]] = [
+        {"attempts": 1},
+        {"next_attempt_at": START + 1},
+        {"joined_at": START + 2, "attempts": 2},
+        {"scheduled": True},
+        {"expires_at": START + 3},
+        {"state": ItemState.CANCELLED, "settled_at": START + 4},
+        {"last_error": "why"},
+        {"state": ItemState.QUEUED, "settled_at": None},
+        {"expires_at": float("inf"), "timeline": (Moment(START, "retried"),)},
+    ]
+    for change in changes:
+        entry = replace(entry, **change)
+        await store.write(lambda tx, entry=entry: tx.outbox.save(entry))  # type: ignore[misc]
+        assert await store.read(lambda tx: tx.outbox.get(SHOP, QueueId(make_entry(1).id))) == entry
 
 
 async def test_saving_what_is_gone(store: Database) -> None:

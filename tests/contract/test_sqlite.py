@@ -214,7 +214,9 @@ _LINE = ["ix_outbox_line ", "ix_outbox_line_of_chat "]
         (line._LAST_JOINED, ["ix_outbox_line "]),
         (line._DEPTH, ["ix_outbox_line "]),
         (line._OPEN_ONES.reading, ["ix_outbox_line "]),
-        (line._GIVEN_UP.reading, ["ix_outbox_given_up "]),
+        (line._GIVEN_UP.reading, ["ix_outbox_unknown "]),
+        (line._IN_DOUBT.reading, ["ix_outbox_unknown "]),
+        (line._SENDING.reading, ["uq_outbox_one_sending "]),
         (outbox._EXPIRED.reading, ["ix_outbox_expires "]),
         (
             tally._COUNTERS,
@@ -224,7 +226,18 @@ _LINE = ["ix_outbox_line ", "ix_outbox_line_of_chat "]
         (webhook._NEXT_AT, ["ix_deliveries_lane"]),
     ],
     ids=[
-        *("next_due", "next_attempt_at", "last_joined_at", "depth", "open", "given up", "expired", "counters"),
+        *(
+            "next_due",
+            "next_attempt_at",
+            "last_joined_at",
+            "depth",
+            "open",
+            "given up",
+            "in doubt",
+            "sending",
+            "expired",
+            "counters",
+        ),
         *("webhooks due", "webhooks next"),
     ],
 )

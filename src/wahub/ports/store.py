@@ -90,6 +90,9 @@ class Line(Protocol):
     def unsettled(self, instance: InstanceId) -> Sequence[Entry]:
         """All entries that may still change (also unknown ones that were given up), in order of joining."""
 
+    def going_out(self, instance: InstanceId) -> Sequence[Entry]:
+        """Entries on the wire, then those of unknown fate that may still be sent again: few, however many wait."""
+
     def depth(self, instance: InstanceId) -> int:
         """How many entries are queued, sending, unknown (not given up) or held."""
 

@@ -26,7 +26,7 @@ from wahub.domain.outbox import Entry, Priority
 
 # Literals, because a planner cannot match a parameter with the condition of a partial index.
 _WORD: dict[str, sa.ColumnElement[str]] = {
-    word: literal_column(f"'{word}'") for word in ("queued", "unknown", *Priority)
+    word: literal_column(f"'{word}'") for word in ("queued", "sending", "unknown", *Priority)
 }
 _ONE: sa.ColumnElement[int] = literal_column("1")
 
@@ -96,17 +96,23 @@ def _earliest_attempt() -> sa.Select[Any]:
     """The least `wants_at` of all heads.
 
     Nobody goes before it has joined, so what joins after the first heads' earliest time need not be looked at: that is
-    all that is scheduled for later.
+    all that is scheduled for later. Of the others, only those that want to go earlier still.
     """
     first = _first_heads()
     bound = sa.select(sa.func.min(first.c.wants_at).label("at")).subquery("bound")
-    return sa.select(sa.func.min(_WANTS_AT)).where(
-        *_HEADS,
-        _waiting.c.priority.in_([_WORD[priority] for priority in Priority]),
-        _waiting.c.scheduled.in_([sa.false(), sa.true()]),
-        _waiting.c.joined_at <= bound.c.at,
-        _waiting.c.next_attempt_at <= bound.c.at,
+    earlier = (
+        sa.select(sa.func.min(_WANTS_AT))
+        .where(
+            *_HEADS,
+            _waiting.c.priority.in_([_WORD[priority] for priority in Priority]),
+            _waiting.c.scheduled.in_([sa.false(), sa.true()]),
+            _waiting.c.joined_at < bound.c.at,
+            _waiting.c.next_attempt_at < bound.c.at,
+        )
+        .correlate(bound)
+        .scalar_subquery()
     )
+    return sa.select(sa.func.coalesce(earlier, bound.c.at))
 
 
 def _last_joined() -> sa.Select[Any]:
@@ -125,9 +131,10 @@ def _last_joined() -> sa.Select[Any]:
 
 
 _OPEN_ONES = Twofold(ENTRIES.where(_OF, _OPEN).order_by(*_IN_LINE))
-_GIVEN_UP = Twofold(
-    ENTRIES.where(_OF, outbox.c.state == _WORD["unknown"], outbox.c.settled_at.is_not(None)).order_by(*_IN_LINE)
-)
+_UNKNOWN = ENTRIES.where(_OF, outbox.c.state == _WORD["unknown"]).order_by(*_IN_LINE)
+_GIVEN_UP = Twofold(_UNKNOWN.where(outbox.c.settled_at.is_not(None)))
+_IN_DOUBT = Twofold(_UNKNOWN.where(_OPEN))
+_SENDING = Twofold(ENTRIES.where(_OF, outbox.c.state == _WORD["sending"]))
 _DEPTH = sa.select(sa.func.count()).select_from(outbox).where(_OF, _OPEN)
 _NEXT_POSITION = _next_position()
 _NEXT_DUE = Twofold(
@@ -157,6 +164,10 @@ class SqlLine:
         if not given_up:
             return opened
         return sorted([*opened, *given_up], key=lambda entry: (entry.joined_at, entry.position))
+
+    def going_out(self, instance: InstanceId) -> Sequence[Entry]:
+        values = {"instance": instance}
+        return [*self._entries.many(_SENDING, values), *self._entries.many(_IN_DOUBT, values)]
 
     def depth(self, instance: InstanceId) -> int:
         count: int = self._runner.run(_DEPTH, {"instance": instance}).scalar_one()

@@ -20,11 +20,19 @@ _OF = outbox.c.instance == bindparam("instance")
 _ADD = sa.insert(outbox).values({name: bindparam(name) for name in (*FIXED, *CHANGING)}).returning(outbox.c.position)
 _GET = Twofold(ENTRIES.where(_OF, outbox.c.id == bindparam("queue_id")))
 _FIND = Twofold(ENTRIES.where(_OF, outbox.c.message_id == bindparam("message")))
-_SAVE = (
+_ONE = (outbox.c.instance == bindparam("of"), outbox.c.id == bindparam("queue_id"))
+_SAVE = sa.update(outbox).where(*_ONE).values({name: bindparam(name) for name in CHANGING})
+_PLACE = ("settled_at", "joined_at", "scheduled", "expires_at", "next_attempt_at")
+"""What the indexes of the line are made of."""
+_SAVE_IN_PLACE = (
     sa.update(outbox)
-    .where(outbox.c.instance == bindparam("of"), outbox.c.id == bindparam("queue_id"))
-    .values({name: bindparam(name) for name in CHANGING})
+    .where(*_ONE, *(outbox.c[name].is_not_distinct_from(bindparam(f"same_{name}")) for name in _PLACE))
+    .values({name: bindparam(name) for name in CHANGING if name not in _PLACE})
 )
+"""The same where none of these change, as when it is claimed.
+
+SQLite moves a row in each index whose columns are set, also to the value that they have; PostgreSQL compares.
+"""
 _EXPIRED = Twofold(
     ENTRIES.where(
         outbox.c.expires_at <= bindparam("now"),
@@ -73,8 +81,13 @@ class SqlOutbox:
 
     def save(self, entry: Entry) -> None:
         """RequestNotFoundError if it is gone (its instance was deleted)."""
-        values = {"of": entry.instance, "queue_id": entry.id, **changing_values(entry)}
-        if self._runner.run(_SAVE, values).rowcount == 0:
+        which = {"of": entry.instance, "queue_id": entry.id}
+        values = changing_values(entry)
+        if entry.settled_at is None and self._runner.dialect == "sqlite":
+            same = {f"same_{name}": values[name] for name in _PLACE}
+            if self._runner.run(_SAVE_IN_PLACE, {**which, **values, **same}).rowcount:
+                return
+        if self._runner.run(_SAVE, {**which, **values}).rowcount == 0:
             raise RequestNotFoundError(entry.id)
 
     def list(self, instance: InstanceId | None, state: ItemState | None, limit: int) -> Sequence[Entry]:

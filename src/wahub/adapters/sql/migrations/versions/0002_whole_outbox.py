@@ -25,23 +25,22 @@ _LIFE_S = 168 * 3600
 def upgrade() -> None:
     on_sqlite = op.get_bind().dialect.name == "sqlite"
     op.add_column("instances", sa.Column("unlinking", sa.Boolean(), server_default=sa.false(), nullable=False))
-    for old in ("ix_outbox_open", "ix_outbox_open_chat"):
+    for old in ("ix_outbox_open", "ix_outbox_open_chat", "ix_outbox_given_up"):
         op.drop_index(old, table_name="outbox")
     if on_sqlite:
-        for rebuilt in ("ix_outbox_given_up", "uq_outbox_one_sending"):
-            op.drop_index(rebuilt, table_name="outbox")
+        op.drop_index("uq_outbox_one_sending", table_name="outbox")
         _copy_outbox()
+        _index("uq_outbox_one_sending", ["instance"], "state = 'sending'", unique=True)
     else:
         _extend_outbox()
-    _index("ix_outbox_line", ["instance", "priority", "scheduled", "joined_at", "position"], _OPEN)
+    line = ["instance", "priority", "scheduled", "joined_at", "position", "settled_at", "next_attempt_at"]
+    _index("ix_outbox_line", line, _OPEN)
     _index("ix_outbox_line_of_chat", ["instance", "chat", "priority", "joined_at", "position"], _OPEN)
     _index("ix_outbox_expires", ["expires_at"], _OPEN)
     _index("ix_outbox_sent", ["instance", "settled_at", "chat"], _SENT_BY_US)
     _index("ix_outbox_sent_to", ["instance", "chat", "settled_at"], _SENT_BY_US)
     _index("ix_outbox_failed", ["instance", "settled_at"], "state = 'failed'")
-    if on_sqlite:
-        _index("ix_outbox_given_up", ["instance", "position"], "state = 'unknown' AND settled_at IS NOT NULL")
-        _index("uq_outbox_one_sending", ["instance"], "state = 'sending'", unique=True)
+    _index("ix_outbox_unknown", ["instance", "position"], "state = 'unknown'")
     _add_tables()
 
 
