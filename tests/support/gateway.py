@@ -110,6 +110,8 @@ class Gateway:
     directory: Path
     box: Box
     settings: dict[str, str] = field(default_factory=dict)
+    module: str = "wahub"
+    """What is run: a test of tests puts a broken build here."""
     secrets: set[str] = field(default_factory=set)
     """What no log may contain."""
     hooks: WebhookReceiver = field(default_factory=lambda: WebhookReceiver(WEBHOOK_SECRET))
@@ -131,7 +133,8 @@ class Gateway:
         if fault is not None:
             settings |= {"WAHUB_ENV": "test", "WAHUB_FAULT": fault}
         arguments = ["serve", "--host", "127.0.0.1", "--port", "0", "--data-dir", str(self.data)]
-        self.runs.append(Command(f"gateway-{len(self.runs) + 1}", arguments, self.directory, settings))
+        number = len(self.runs) + 1
+        self.runs.append(Command(f"gateway-{number}", arguments, self.directory, settings, self.module))
         self.url = str(self.command.wait_said("listening")["url"]).rstrip("/")
         return self
 

@@ -50,14 +50,16 @@ def run_wahub(
 class Command:
     """A running `wahub …` command with its output in files."""
 
-    def __init__(self, name: str, arguments: list[str], directory: Path, settings: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, arguments: list[str], directory: Path, settings: Mapping[str, str], module: str = "wahub"
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.out = directory / f"{name}.out"
         self.err = directory / f"{name}.err"
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "wahub", *arguments],
+                [sys.executable, "-m", module, *arguments],
                 cwd=directory,
                 env=environment(**settings),
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,254 @@
+"""One run of chaos: a town under load, a plan of what goes wrong, and the verdict over what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from tests.chaos.plan import Death, Plan, Round, WireFault
+from tests.chaos.town import Shop, Town
+from tests.chaos.verdict import Fate, Heard, Ledgers, Seen, Told, Verdict, judge
+from tests.support.box import Box
+from tests.support.gateway import Gateway
+from tests.support.processes import wait_gone
+from tests.support.waiting import until
+
+SETTINGS = {
+    "SEND_ACK_TIMEOUT_MS": "1500",
+    "RESTORE_CONCURRENCY": "50",
+    "LOG_LEVEL": "warning",
+}
+"""Short waits, so that a run meets many of them."""
+
+ENGINES = 3
+POINT_PATIENCE = 12.0
+"""Seconds to wait for a fault point to be reached; a rare one may not be."""
+SETTLE_PATIENCE = 90.0
+FINAL = ("sent", "failed", "expired", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run showed."""
+
+    plan: Plan
+    kills: int
+    verdict: Verdict
+    resolved: int
+    """Items of unknown fate that were given up, and sent again by a caller's word."""
+    seconds: float
+
+    def __str__(self) -> str:
+        figures = ", ".join(f"{name} {count}" for name, count in self.verdict.figures.items())
+        lines = [
+            f"chaos seed={self.plan.seed} shops={self.plan.shops} kills={self.kills} resolved={self.resolved} "
+            f"{self.seconds:.0f} s: {figures}",
+            *self.verdict.findings[:40],
+            "VERDICT: " + ("wrong" if self.verdict.findings else "holds"),
+        ]
+        return "\n".join(lines)
+
+
+class Chaos:
+    """Carries a plan out."""
+
+    def __init__(self, plan: Plan, box: Box, gateway: Gateway) -> None:
+        self.plan = plan
+        self.box = box
+        self.gateway = gateway
+        self.kills = 0
+        self.town = Town(gateway, box)
+        self._off: set[tuple[int, int]] = set()
+
+    def run(self, per_second: float) -> Outcome:
+        """Build the town, break things as planned, let everything settle, and judge."""
+        started = time.monotonic()
+        per_engine = -(-self.plan.shops // ENGINES)
+        self.gateway.settings |= SETTINGS | {"WAHUB_INSTANCES_PER_ENGINE": str(per_engine)}
+        self.gateway.start()
+        self.town.build(self.plan.shops, f"chaos-{self.plan.seed}")
+        self.town.open(self.plan.seed, per_second)
+        for one in self.plan.rounds:
+            self._play(one)
+        self.town.close()
+        self._calm_down()
+        resolved = self._settle()
+        verdict = judge(self._ledgers())
+        return Outcome(self.plan, self.kills, verdict, resolved, time.monotonic() - started)
+
+    # --- what goes wrong ---------------------------------------------------------------------------------------------
+
+    def _play(self, one: Round) -> None:
+        for fault in one.faults:
+            self._arm(fault)
+        time.sleep(one.pause)
+        self._die(one.death)
+        self._switch_on()
+
+    def _arm(self, fault: WireFault) -> None:
+        shop = self.town.shops[fault.shop]
+        customer = shop.customers[fault.chat].number
+        to_customer = {"number": customer, "stanza": "message"}
+        match fault.kind:
+            case "no_ack":
+                order = {"match": to_customer, "do": {"noAck": {}}}
+            case "late_ack":
+                order = {"match": to_customer, "do": {"lateAck": {"ms": fault.ms}}}
+            case "drop_stanza":
+                order = {"match": to_customer, "do": {"dropStanza": {}}}
+            case "drop_tcp":
+                order = {"match": {"number": shop.account.phone.number, "stanza": "message"}, "do": {"drop": {}}}
+            case _:
+                self.box.control("POST", f"phones/{customer}/online", {"online": False})
+                self._off.add((fault.shop, fault.chat))
+                order = {"match": to_customer, "do": {"noAck": {}}, "times": 2}
+        self.box.control("POST", "faults", order)
+
+    def _switch_on(self) -> None:
+        for shop, chat in self._off:
+            number = self.town.shops[shop].customers[chat].number
+            self.box.control("POST", f"phones/{number}/online", {"online": True})
+        self._off.clear()
+
+    def _die(self, death: Death) -> None:
+        if death.point is not None:
+            self._die_at(death)
+        elif death.process == "gateway":
+            self._kill_gateway()
+            self.gateway.start()
+        else:
+            self._kill_engine(death.which)
+
+    def _kill_gateway(self) -> None:
+        self.gateway.kill()
+        self.kills += 1
+
+    def _kill_engine(self, which: int) -> None:
+        engines = self.gateway.engine_pids()
+        if engines:
+            pid = engines[which % len(engines)]
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self.kills += 1
+            wait_gone(pid, 5, "the engine survived kill -9")
+
+    def _die_at(self, death: Death) -> None:
+        """Arm a fault point by a restart, wait until it is reached, and start again without it."""
+        self._kill_gateway()
+        self.gateway.start(fault=f"{death.point}:{death.nth}")
+        if death.process == "gateway":
+            with contextlib.suppress(AssertionError):
+                self.gateway.command.wait(POINT_PATIENCE)
+                self.kills += 1
+        else:
+            self._wait_engine_death()
+        if self.gateway.running:
+            self._kill_gateway()
+        self.gateway.start()
+
+    def _wait_engine_death(self) -> None:
+        with contextlib.suppress(AssertionError):
+            until(self.gateway.engine_pids, POINT_PATIENCE, "no engine came up")
+            first = set(self.gateway.engine_pids())
+            until(lambda: first - set(self.gateway.engine_pids()), POINT_PATIENCE, "no engine died")
+            self.kills += 1
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _calm_down(self) -> None:
+        """No fault is left, all phones are on, and both processes started anew: what was spooled comes again."""
+        for fault in self.box.control("GET", "faults")["faults"]:
+            self.box.control("DELETE", f"faults/{fault['id']}")
+        self._switch_on()
+        self.gateway.stop()
+        self.gateway.start()
+        self.gateway.wait_restored()
+
+    def _settle(self) -> int:
+        """Wait until every item has a fate; those that were given up are sent again, as a caller would."""
+        deadline = time.monotonic() + SETTLE_PATIENCE
+        left = {(promise.queue_id, shop.account.id) for shop in self.town.shops for promise in shop.promises}
+        resolved = 0
+        while left and time.monotonic() < deadline:
+            for queue_id, instance in sorted(left):
+                path = f"/instances/{instance}/request/{queue_id}"
+                answer = self.gateway.http("GET", path)
+                item = answer.json()
+                if answer.status_code == 404 or item["state"] in FINAL:
+                    left.discard((queue_id, instance))
+                elif item["state"] == "unknown" and item["final"]:
+                    self.gateway.ok("POST", f"{path}/resolve", {"as": "resend"})
+                    resolved += 1
+        return resolved
+
+    def _ledgers(self) -> Ledgers:
+        promises = [promise for shop in self.town.shops for promise in shop.promises]
+        written = {number: texts for shop in self.town.shops for number, texts in shop.written.items()}
+        fates = dict(fate for shop in self.town.shops for fate in self._fates(shop))
+        self._wait_webhooks(fates, sum(map(len, written.values())))
+        seen = [
+            Seen(customer.number, one["messageId"], one["text"], one["duplicate"])
+            for shop in self.town.shops
+            for customer in shop.customers
+            for one in customer.messages()
+            if not one.get("fromMe")
+        ]
+        return Ledgers(promises, fates, seen, self._told(), written, self._heard(written))
+
+    def _fates(self, shop: Shop) -> Iterator[tuple[str, Fate]]:
+        for promise in shop.promises:
+            answer = self.gateway.http("GET", f"/instances/{shop.account.id}/request/{promise.queue_id}")
+            if answer.status_code == 200:
+                item = answer.json()
+                yield promise.queue_id, Fate(item["state"], item["messageId"])
+
+    def _wait_webhooks(self, fates: dict[str, Fate], written: int) -> None:
+        """Give the dispatcher time for what is left; the verdict says what is missing."""
+        sent = {queue_id for queue_id, fate in fates.items() if fate.state == "sent"}
+        with contextlib.suppress(AssertionError):
+            until(
+                lambda: sent <= {told.queue_id for told in self._told()}
+                and len({hook.data["message"]["text"] for hook in self.gateway.hooks.all("message")}) >= written,
+                30,
+                "webhooks are missing",
+            )
+
+    def _told(self) -> list[Told]:
+        return [
+            Told(hook.event_id, hook.data["queueId"], hook.data["id"], hook.data["delivery"])
+            for hook in self.gateway.hooks.all("message_ack")
+        ]
+
+    def _heard(self, written: dict[str, list[str]]) -> list[Heard]:
+        sender = {text: number for number, texts in written.items() for text in texts}
+        heard = []
+        for hook in self.gateway.hooks.all("message"):
+            message = hook.data["message"]
+            heard.append(Heard(hook.event_id, message["id"], sender.get(message["text"], "?"), message["text"]))
+        return heard
+
+
+def run_chaos(
+    plan: Plan, directory: Path, per_second: float, module: str = "wahub", **settings: str
+) -> Outcome:
+    """Run a plan in a directory of its own; everything it started is gone afterwards."""
+    box = Box(directory / "sandbox", keep_state=True)
+    gateway = Gateway(directory / "gateway", box, dict(settings), module=module)
+    try:
+        box.start()
+        outcome = Chaos(plan, box, gateway).run(per_second)
+        box.check_strict(0)
+        return outcome
+    except (AssertionError, httpx.HTTPError, KeyError) as error:
+        raise AssertionError(f"chaos seed={plan.seed} shops={plan.shops}: {error}") from error
+    finally:
+        try:
+            gateway.close()
+        finally:
+            box.close()
