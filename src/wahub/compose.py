@@ -13,6 +13,7 @@ import random
 import secrets
 import socket
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -111,13 +112,20 @@ class Gateway:
         http = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http")
         await self._server.listening.wait()
         line = announce("listening", url=url_of(self._listener), pid=os.getpid(), version=__version__)
+        # For `wahub outbox`, which asks the gateway that runs on this data.
+        write_atomically(self._address_file, line + "\n")
         if self._settings.ready_file is not None:
             write_atomically(self._settings.ready_file, line + "\n")
         loops = [http, *(asyncio.create_task(work, name=name) for name, work in self._loops())]
         code = await self._until_stopped(loops)
+        self._address_file.unlink(missing_ok=True)
         await self._shut_down(loops)
         announce("stopped")
         return code
+
+    @property
+    def _address_file(self) -> Path:
+        return self._settings.data_dir / "run" / "gateway.json"
 
     def _loops(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         yield "dispatcher", self._dispatcher.run()

@@ -13,15 +13,12 @@ from wahub.api.schemas import iso_or_none, loop_runs, reply
 from wahub.api.times import iso
 from wahub.domain.ids import mask_chat
 from wahub.domain.message import Poll
-from wahub.domain.outbox import Entry, ItemState
+from wahub.domain.outbox import OUTREACH_REASON, Entry, ItemState
 from wahub.services.outbox import Accepted, QueueItem, QueueView
 
 _WAITS = (ItemState.QUEUED, ItemState.UNKNOWN)
 _NO_PROVIDER_ID = "imported-"
 """How the id of an imported record begins when the earlier gateway had none for it (services/outbox/accept.py)."""
-
-OUTREACH_LOCKED = "outreach_locked"
-"""What `domain.outbox` writes into an item that WhatsApp's time-lock puts off."""
 
 
 def send_reply(accepted: Accepted, headers: dict[str, str]) -> Response:
@@ -97,7 +94,7 @@ def _reason(entry: Entry, now: float) -> str | None:
     if entry.joined_at > now:
         return "scheduled"
     if entry.next_attempt_at > now:
-        return OUTREACH_LOCKED if entry.last_error == OUTREACH_LOCKED else "retry"
+        return OUTREACH_REASON if entry.last_error == OUTREACH_REASON else "retry"
     return None
 
 

@@ -19,7 +19,7 @@ from wahub.api.hub import path_id
 from wahub.api.importing import read_records, storable
 from wahub.domain.errors import CallerError, InvalidFieldError, RequestNotFoundError
 from wahub.domain.ids import InstanceId, QueueId
-from wahub.domain.outbox import Entry, ItemState, Verdict
+from wahub.domain.outbox import OUTREACH_REASON, Entry, ItemState, Verdict
 from wahub.ports.store import Tx
 from wahub.ports.wakeup import WEBHOOKS, outbox_topic, settled_topic
 from wahub.services import instance, outbox
@@ -78,14 +78,10 @@ class ManageRoutes:
         """`GET /instances/{id}/status`."""
         wanted, now, settings = path_id(request), self.deps.clock.now(), self.deps.settings
 
-        def look(tx: Tx) -> tuple[outbox.StatusView, bool]:
-            locked = any(entry.last_error == items.OUTREACH_LOCKED for entry in tx.line.unsettled(wanted))
-            return outbox.status(tx, wanted, now), locked
-
-        view, locked = await self.deps.database.read(look)
+        view = await self.deps.database.read(lambda tx: outbox.status(tx, wanted, now))
         shown = schemas.status_page(view, settings.pace, settings.limits.max_queue)
-        if locked:
-            shown["queue"]["reason"] = items.OUTREACH_LOCKED
+        if view.outreach_locked:
+            shown["queue"]["reason"] = OUTREACH_REASON
         return schemas.success(shown)
 
     # --- one request -------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ class Supervisor:
         for wanted in known.values():
             if wanted.deleting:
                 self._start_delete(wanted.id)
-            elif wanted.unlinking and wanted.id in self._runners:
+            elif wanted.unlinking and wanted.id not in self._waiting:
                 self._start_unlink(wanted.id)
             elif wanted.id not in self._runners and wanted.id not in self._waiting:
                 self._start(wanted)
@@ -101,7 +101,10 @@ class Supervisor:
 
     async def _unlink(self, wanted: InstanceId) -> None:
         try:
-            await self._runners[wanted].unlink()
+            runner = self._runners.get(wanted) or await self._runner_for_goodbye(wanted)
+            # From here on it runs like any other: it waits for a scan.
+            self._runners[wanted] = runner
+            await runner.unlink()
             log.info("instance unlinked, queue kept", instance=wanted)
         except Exception as error:  # noqa: BLE001 - whatever it was, the mark stays and the next round tries again
             log.error("unlink will be tried again", instance=wanted, error=type(error).__name__)
@@ -112,18 +115,20 @@ class Supervisor:
     async def _delete(self, wanted: InstanceId) -> None:
         runner = self._runners.pop(wanted, None)
         try:
-            if runner is None:
-                # Not running (a restart came in between): a link is needed to unlink it at the server.
-                runner = Runner(self._deps, self._leaser, wanted)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(runner.attempted.wait(), self._deps.settings.delete_patience)
-            await runner.delete()
+            await (runner or await self._runner_for_goodbye(wanted)).delete()
             log.info("instance deleted", instance=wanted)
         except Exception as error:  # noqa: BLE001 - whatever it was, the mark stays and the next round tries again
             log.error("delete will be tried again", instance=wanted, error=type(error).__name__)
         finally:
             self._deleting.pop(wanted, None)
             self._deps.wakeup.notify(deleted_topic(wanted))
+
+    async def _runner_for_goodbye(self, wanted: InstanceId) -> Runner:
+        """For an instance that is not running (left alone, or restarted in between): unlinking needs a link."""
+        runner = Runner(self._deps, self._leaser, wanted)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(runner.attempted.wait(), self._deps.settings.delete_patience)
+        return runner
 
     # --- start-up ----------------------------------------------------------------------------------------------------
 

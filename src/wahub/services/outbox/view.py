@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from wahub.domain.errors import InstanceNotFoundError
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Instance, State
-from wahub.domain.outbox import Entry, ItemState, Priority
+from wahub.domain.outbox import OUTREACH_REASON, Entry, ItemState, Priority
 from wahub.domain.pacing import HOUR, MINUTE, Pace, TypingPolicy, Waiting, forecast, typing_time
 from wahub.ports.store import Counters, Tx
 
@@ -43,6 +43,8 @@ class StatusView:
     counters: Counters
     minute: int
     hour: int
+    outreach_locked: bool
+    """Whether WhatsApp's outreach lock puts off something that waits."""
 
 
 def overview(tx: Tx, wanted: InstanceId, now: float, pace: Pace, typing: TypingPolicy) -> QueueView:
@@ -64,13 +66,15 @@ def status(tx: Tx, wanted: InstanceId, now: float) -> StatusView:
     """The figures of `GET …/status`. Raises InstanceNotFoundError."""
     instance = _get(tx, wanted)
     claims = tx.keys.claims_since(wanted, now - HOUR)
+    entries = tx.line.unsettled(wanted)
     return StatusView(
         instance=instance,
-        depth=tx.line.depth(wanted),
-        sending=_is_sending(tx.line.unsettled(wanted)),
+        depth=sum(not entry.gave_up for entry in entries),
+        sending=_is_sending(entries),
         counters=tx.tally.counters(wanted, now),
         minute=sum(at > now - MINUTE for at in claims),
         hour=len(claims),
+        outreach_locked=any(entry.last_error == OUTREACH_REASON and not entry.gave_up for entry in entries),
     )
 
 
