@@ -22,7 +22,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from wahub.domain.instance import State
-from wahub.domain.outbox import Audience, DeliveryMark, ItemState, KeyKind, Priority
+from wahub.domain.outbox import UNSETTLED, Audience, DeliveryMark, ItemState, KeyKind, Priority
 from wahub.domain.webhook import DeliveryState
 
 
@@ -51,6 +51,14 @@ metadata = sa.MetaData(
 
 def _one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:
     return sa.CheckConstraint(f"{column} IN ({quoted(values)})", name=column)
+
+
+def either(column: str, values: Iterable[str]) -> str:
+    """That a column has one of these values, as comparisons: for a hot table.
+
+    SQLite builds a set for each IN of more than two values, at every insert and update: 4 µs for the outbox.
+    """
+    return " OR ".join(f"{column} = '{value}'" for value in values)
 
 
 def quoted(values: Iterable[StrEnum]) -> str:
@@ -152,16 +160,16 @@ outbox = sa.Table(
     sa.Column("typing", sa.Boolean, nullable=False),
     sa.Column("timeline", sa.Text, nullable=False),
     sa.UniqueConstraint("instance", "message_id"),
-    _one_of("state", ItemState),
-    _one_of("key_kind", KeyKind),
-    _one_of("priority", Priority),
-    _one_of("audience", Audience),
-    sa.CheckConstraint(f"delivery IS NULL OR delivery IN ({quoted(DeliveryMark)})", name="delivery"),
+    sa.CheckConstraint(either("key_kind", KeyKind), name="key_kind"),
+    sa.CheckConstraint(either("priority", Priority), name="priority"),
+    sa.CheckConstraint(either("audience", Audience), name="audience"),
+    sa.CheckConstraint(f"delivery IS NULL OR {either('delivery', DeliveryMark)}", name="delivery"),
     sa.CheckConstraint("(state = 'sending') = (claimed_epoch IS NOT NULL)", name="claimed_epoch"),
     sa.CheckConstraint("state <> 'sending' OR claimed_at IS NOT NULL", name="claimed_at"),
+    # This also says which states there are.
     sa.CheckConstraint(
-        "CASE WHEN settled_at IS NULL THEN state IN ('queued', 'sending', 'held', 'unknown')"
-        " ELSE state IN ('sent', 'failed', 'expired', 'cancelled', 'unknown') END",
+        f"CASE WHEN settled_at IS NULL THEN {either('state', sorted(UNSETTLED))}"
+        f" ELSE {either('state', [*sorted(set(ItemState) - UNSETTLED), ItemState.UNKNOWN])} END",
         name="settled_at",
     ),
     sa.CheckConstraint("state <> 'unknown' OR on_wire", name="unknown_was_out"),
