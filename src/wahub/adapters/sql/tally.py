@@ -37,10 +37,16 @@ def _count(*conditions: sa.ColumnElement[bool]) -> sa.ScalarSelect[int]:
 def _new_chats() -> sa.ScalarSelect[int]:
     recent = sa.select(outbox.c.chat).where(*_ours(outbox), outbox.c.settled_at > bindparam("day_ago")).distinct()
     chats = recent.subquery("recent")
-    wrote_before = sa.exists().where(
-        *_ours(_earlier), _earlier.c.chat == chats.c.chat, _earlier.c.settled_at <= bindparam("day_ago")
+    # The first by an order that only one index has: PostgreSQL must not choose another and read the whole history.
+    first = (
+        sa.select(_earlier.c.settled_at)
+        .where(*_ours(_earlier), _earlier.c.chat == chats.c.chat)
+        .order_by(_earlier.c.chat, _earlier.c.settled_at)
+        .limit(literal_column("1"))
+        .correlate(chats)
+        .scalar_subquery()
     )
-    return sa.select(sa.func.count()).select_from(chats).where(~wrote_before).scalar_subquery()
+    return sa.select(sa.func.count()).select_from(chats).where(first > bindparam("day_ago")).scalar_subquery()
 
 
 _COUNTERS = sa.select(
