@@ -7,8 +7,13 @@
     throughput.py    messages per second, ten accounts at the same time
     latency.py       from the request to the server's ack, one message at a time
     memory.py        memory of linked accounts that do nothing
+    accepts.py       what accepting costs: beside an endpoint, at a steady rate, with a full store
+    endpoint.py      the yardstick of accepting
+    load.py          bursts and steady load over HTTP
+    shop.py          one account with a gateway and a store of its own, which can be filled
     report.py        statistics, the verdicts and the tables
     plain_baileys.mjs  the yardstick
 
-Everything is driven by public interfaces: the commands, the HTTP API and the sandbox's control API.
+Everything is driven by public interfaces: the commands, the HTTP API and the sandbox's control API; only `shop.py`
+fills its stores directly.
 """

@@ -1,4 +1,4 @@
-"""`python -m bench [throughput|latency|memory|all]`: prints Markdown tables and verdicts; progress goes to stderr."""
+"""`python -m bench [part]`: prints Markdown tables and verdicts; progress goes to stderr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import latency, memory, throughput
+from bench import accepts, latency, memory, throughput
 from bench.http_client import CallError
 from bench.machine import describe
 from bench.processes import BenchError
@@ -21,7 +21,7 @@ from bench.report import Result
 from bench.stage import Stage, stage
 from wahub.adapters.engines.baileys.install import InstalledEngine, ensure_installed
 
-ALL = ("throughput", "latency", "memory")
+ALL = ("throughput", "latency", "memory", "accepts")
 
 
 def main() -> int:
@@ -47,6 +47,7 @@ async def _run(parts: tuple[str, ...], options: argparse.Namespace, engine: Inst
         "throughput": lambda on: throughput.run(on, options.instances, options.messages, options.rounds),
         "latency": lambda on: latency.run(on, options.latency_messages),
         "memory": lambda on: memory.run(on, tuple(options.steps)),
+        "accepts": lambda on: accepts.run(on, options.requests, options.accept_rounds, options.sends, options.seconds),
     }
     print(" · ".join(f"{name} {value}" for name, value in describe(engine.node).items()), flush=True)
     results = {}
@@ -69,6 +70,10 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=_positive, default=3, help="throughput: bursts of each side")
     parser.add_argument("--latency-messages", type=_positive, default=300, help="latency: messages of each side")
     parser.add_argument("--steps", type=_positive, nargs="+", default=memory.STEPS, help="memory: linked accounts")
+    parser.add_argument("--requests", type=_positive, default=3_000, help="accepts: requests per burst")
+    parser.add_argument("--sends", type=_positive, default=300, help="accepts: messages per burst, through the sandbox")
+    parser.add_argument("--accept-rounds", type=_positive, default=5, help="accepts: bursts of each side")
+    parser.add_argument("--seconds", type=_positive, default=10, help="accepts: how long the steady load lasts")
     parser.add_argument("--json", type=Path, help="write all figures into this file")
     parser.add_argument("--strict", action="store_true", help="exit code 3 when a goal is not met")
     return parser.parse_args()

@@ -6,6 +6,7 @@ import os
 import platform
 import sqlite3
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,21 @@ def busy_seconds() -> float:
     """CPU time that all cores gave away since the start of the machine, to whomever."""
     fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     return (sum(fields) - fields[3] - fields[4]) / _TICK
+
+
+class Meter:
+    """CPU time of processes from now on."""
+
+    def __init__(self, pids: dict[str, int]) -> None:
+        self._pids = pids
+        self._before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+        self._busy, self._began = busy_seconds(), time.monotonic()
+
+    def per_unit(self, units: int) -> tuple[dict[str, float], float]:
+        """Milliseconds per unit and process; cores that others took."""
+        used = {name: cpu_seconds(pid) - self._before[name] for name, pid in self._pids.items()}
+        others = (busy_seconds() - self._busy - sum(used.values())) / (time.monotonic() - self._began)
+        return {name: seconds * 1000 / units for name, seconds in used.items()}, max(others, 0.0)
 
 
 def describe(node: Path) -> dict[str, str]:

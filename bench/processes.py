@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,20 @@ class Command:
         return self._process.pid
 
     @classmethod
-    async def start(cls, name: str, arguments: list[str], home: Path, settings: Mapping[str, str]) -> Command:
-        """Start it in an empty directory below `home` and wait until it is ready."""
+    async def start(
+        cls,
+        name: str,
+        arguments: list[str],
+        home: Path,
+        settings: Mapping[str, str],
+        program: Sequence[str] = ("-m", "wahub"),
+    ) -> Command:
+        """Start it in an empty directory below `home` and wait until it is ready; a name may be used once."""
         directory, log, ready = home / f"{name}-cwd", home / f"{name}.log", home / f"{name}.ready"
         directory.mkdir()
         with log.open("wb") as sink:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "wahub", *arguments, "--ready-file", str(ready)),
+                *(sys.executable, *program, *arguments, "--ready-file", str(ready)),
                 cwd=directory,
                 env=_environment(settings),
                 stdin=asyncio.subprocess.DEVNULL,

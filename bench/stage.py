@@ -59,6 +59,8 @@ class Stage:
     data_dir: Path
     control: Connection
     hub: Connection
+    whatsapp: dict[str, str]
+    """Settings that lead a gateway to the sandbox."""
     linked: dict[str, int] = field(default_factory=lambda: {"wahub": 0, "plain": 0})
 
     @property
@@ -107,7 +109,12 @@ class Stage:
                     await self.control.call("POST", f"/control/phones/{number}/scan", {"png": png})
                     break
                 await asyncio.sleep(0.05)
-            await _until(partial(self._is_ready, name))
+        await self.until_ready(index)
+
+    async def until_ready(self, index: int) -> None:
+        """Wait until an instance is linked."""
+        async with _patience(f"instance {instance(index)} to be ready"):
+            await _until(partial(self._is_ready, instance(index)))
 
     async def _is_ready(self, name: str) -> bool:
         status = await self.hub.call("GET", f"/instances/{name}/client/status")
@@ -219,7 +226,7 @@ async def stage(engine: InstalledEngine) -> AsyncIterator[Stage]:
         control, hub = Connection(facts["controlUrl"]), Connection(gateway.facts["url"])
         cleanup.push_async_callback(control.close)
         cleanup.push_async_callback(hub.close)
-        yield Stage(sandbox, gateway, plain, home / "data", control, hub)
+        yield Stage(sandbox, gateway, plain, home / "data", control, hub, whatsapp)
 
 
 async def _until(holds: Callable[[], Awaitable[bool]]) -> None:

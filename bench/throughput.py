@@ -14,7 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from bench.http_client import Connection
-from bench.machine import busy_seconds, cpu_seconds
+from bench.machine import Meter
 from bench.report import Figure, Result, Verdict
 from bench.stage import Stage, instance, plain_account
 
@@ -61,11 +61,11 @@ async def plain_burst(stage: Stage, people: list[str], accounts: int, messages: 
     """One burst of the yardstick."""
     await stage.until_idle()
     names = [plain_account(index) for index in range(accounts)]
-    meter = _Meter(stage.pids() | {"benchmark": os.getpid()})
+    meter = Meter(stage.pids() | {"benchmark": os.getpid()})
     stage.plain.tell(do="burst", names=names, to=people, messages=messages)
     done = await stage.plain.hear("done")
     total = accounts * messages
-    cpu, others = meter.per_message(total)
+    cpu, others = meter.per_unit(total)
     return Round(total / ((done["ended"] - done["began"]) / 1000), 0, cpu, others)
 
 
@@ -74,14 +74,14 @@ async def wahub_burst(stage: Stage, people: list[str], accounts: int, messages: 
     await stage.until_idle()
     total = accounts * messages
     already = (await stage.stats())["messages"]["accepted"]
-    meter = _Meter(stage.pids() | {"benchmark": os.getpid()})
+    meter = Meter(stage.pids() | {"benchmark": os.getpid()})
     began = time.time()
     requests = _requests(people, accounts, messages, began)
     connections = [Connection(stage.gateway.facts["url"]) for _ in range(CONNECTIONS)]
     await asyncio.gather(*(_post_all(stage, connection, requests) for connection in connections))
     accepted = time.time()
     await stage.until_accepted(already + total, every=0.1)
-    cpu, others = meter.per_message(total)
+    cpu, others = meter.per_unit(total)
     ended = max(at for _, at in await stage.acks())
     for connection in connections:
         await connection.close()
@@ -101,21 +101,6 @@ async def _post_all(stage: Stage, connection: Connection, requests: list[tuple[i
     while requests:
         account, to, text = requests.pop()
         await stage.send(connection, account, to, text)
-
-
-class _Meter:
-    """CPU time of processes from now on."""
-
-    def __init__(self, pids: dict[str, int]) -> None:
-        self._pids = pids
-        self._before = {name: cpu_seconds(pid) for name, pid in pids.items()}
-        self._busy, self._began = busy_seconds(), time.monotonic()
-
-    def per_message(self, messages: int) -> tuple[dict[str, float], float]:
-        """Milliseconds per message and process; cores that others took."""
-        used = {name: cpu_seconds(pid) - self._before[name] for name, pid in self._pids.items()}
-        others = (busy_seconds() - self._busy - sum(used.values())) / (time.monotonic() - self._began)
-        return {name: seconds * 1000 / messages for name, seconds in used.items()}, max(others, 0.0)
 
 
 def _result(plain: list[Round], wahub: list[Round], accounts: int, messages: int) -> Result:
