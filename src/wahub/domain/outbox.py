@@ -319,7 +319,11 @@ def retry(entry: Entry, now: float) -> Entry:
     NotRetryableError for an item that is sent, on the wire, or of unknown fate (that one is resolved instead).
     """
     if entry.state is ItemState.QUEUED:
-        return replace(entry.noted(now, "retried"), next_attempt_at=min(entry.next_attempt_at, now))
+        # A scheduled item joins the line now instead of at its time.
+        joined_at = min(entry.joined_at, now)
+        return replace(
+            entry.noted(now, "retried"), next_attempt_at=min(entry.next_attempt_at, now), joined_at=joined_at
+        )
     if entry.state not in (ItemState.FAILED, ItemState.EXPIRED, ItemState.CANCELLED) or entry.on_wire:
         raise NotRetryableError(entry.id, entry.state)
     return replace(

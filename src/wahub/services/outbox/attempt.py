@@ -173,7 +173,7 @@ def recover(tx: Tx, lease: Lease, now: float, policy: SendPolicy, *, also_own: b
     """
     tx.fence(lease)
     found = 0
-    for entry in tx.line.unsettled(lease.instance):
+    for entry in tx.line.going_out(lease.instance):
         if entry.state is ItemState.SENDING and (also_own or entry.claimed_epoch != lease.epoch):
             save(tx, entry, next_step(entry, SendUncertain("the process died during the send"), now, policy), now)
             found += 1
@@ -184,7 +184,7 @@ def start_evidence_wait(tx: Tx, lease: Lease, now: float, policy: SendPolicy) ->
     """The link is up: from `now` on, wait for proof of each unknown item before it is sent again."""
     tx.fence(lease)
     waiting = 0
-    for entry in tx.line.unsettled(lease.instance):
+    for entry in tx.line.going_out(lease.instance):
         if save(tx, entry, await_evidence(entry, now, policy), now) is not entry:
             waiting += 1
     return waiting
