@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import sys
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +24,12 @@ from wahub.domain.outbox import Entry, SendAcked
 from wahub.runtime import sender
 from wahub.services.outbox import attempt
 
+_RENAME = (
+    sa.update(table)
+    .where(table.c.instance == sa.bindparam("of"), table.c.id == sa.bindparam("queue_id"))
+    .values(message_id=sa.bindparam("new"))
+)
+
 
 def break_ids() -> None:
     """Each claim takes a new id, which is stored with it, so that only the phones can tell."""
@@ -35,8 +40,7 @@ def break_ids() -> None:
 
     def save(self: Any, entry: Entry) -> None:
         good_save(self, entry)
-        where = sa.and_(table.c.instance == entry.instance, table.c.id == entry.id)
-        self._runner.run(sa.update(table).where(where).values(message_id=entry.message_id), {})
+        self._runner.run(_RENAME, {"of": entry.instance, "queue_id": entry.id, "new": entry.message_id})
 
     attempt.claim = claim  # type: ignore[assignment]
     SqlOutbox.save = save  # type: ignore[method-assign]
@@ -59,4 +63,4 @@ BREAKS = {"ids": break_ids, "early": break_settling}
 
 if __name__ == "__main__":
     BREAKS[os.environ["WAHUB_BROKEN"]]()
-    sys.exit(main())
+    main()

@@ -46,9 +46,9 @@ class Outcome:
 
     def __str__(self) -> str:
         figures = ", ".join(f"{name} {count}" for name, count in self.verdict.figures.items())
+        run = f"chaos seed={self.plan.seed} shops={self.plan.shops} kills={self.kills}"
         lines = [
-            f"chaos seed={self.plan.seed} shops={self.plan.shops} kills={self.kills} resolved={self.resolved} "
-            f"{self.seconds:.0f} s: {figures}",
+            f"{run} resolved={self.resolved} {self.seconds:.0f} s: {figures}",
             *self.verdict.findings[:40],
             "VERDICT: " + ("wrong" if self.verdict.findings else "holds"),
         ]
@@ -75,6 +75,7 @@ class Chaos:
         self.town.build(self.plan.shops, f"chaos-{self.plan.seed}")
         self.town.open(self.plan.seed, per_second)
         for one in self.plan.rounds:
+            assert self.gateway.running, f"the gateway ended by itself\n{self.gateway.log_tail()}"
             self._play(one)
         self.town.close()
         self._calm_down()
@@ -213,8 +214,10 @@ class Chaos:
         sent = {queue_id for queue_id, fate in fates.items() if fate.state == "sent"}
         with contextlib.suppress(AssertionError):
             until(
-                lambda: sent <= {told.queue_id for told in self._told()}
-                and len({hook.data["message"]["text"] for hook in self.gateway.hooks.all("message")}) >= written,
+                lambda: (
+                    sent <= {told.queue_id for told in self._told()}
+                    and len({hook.data["message"]["text"] for hook in self.gateway.hooks.all("message")}) >= written
+                ),
                 30,
                 "webhooks are missing",
             )
@@ -234,21 +237,22 @@ class Chaos:
         return heard
 
 
-def run_chaos(
-    plan: Plan, directory: Path, per_second: float, module: str = "wahub", **settings: str
-) -> Outcome:
+def run_chaos(plan: Plan, directory: Path, per_second: float, module: str = "wahub", **settings: str) -> Outcome:
     """Run a plan in a directory of its own; everything it started is gone afterwards."""
     box = Box(directory / "sandbox", keep_state=True)
     gateway = Gateway(directory / "gateway", box, dict(settings), module=module)
     try:
         box.start()
         outcome = Chaos(plan, box, gateway).run(per_second)
-        box.check_strict(0)
+        for check in (lambda: box.check_strict(0), gateway.close):
+            try:
+                check()
+            except AssertionError as error:
+                outcome.verdict.findings.append(str(error))
         return outcome
     except (AssertionError, httpx.HTTPError, KeyError) as error:
         raise AssertionError(f"chaos seed={plan.seed} shops={plan.shops}: {error}") from error
     finally:
-        try:
-            gateway.close()
-        finally:
-            box.close()
+        for command in gateway.runs:
+            command.kill()
+        box.close()

@@ -103,6 +103,8 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     State.DISCONNECTED: _RECONNECTING,
     State.PAUSED: _RECONNECTING,
     State.READY: {
+        # The end of the last link was not written down: its worker died, or the store failed at that moment.
+        Event.LINK_STARTED: State.CONNECTING,
         Event.QR: State.READY,
         Event.OPENED: State.READY,
         Event.LINK_LOST: State.DISCONNECTED,

@@ -91,8 +91,8 @@ class Sender:
             elif self._stopping.is_set():
                 return
             elif isinstance(step, Prepare):
-                self._typing_at = step.entry if step.typing else None
                 prepared = await prepare(self._link, self._deps.clock, step, self._deps.settings.rules.typing.cap)
+                self._typing_at = step.entry if step.typing and prepared.exists is not False else None
             else:
                 await self._wait(step)
 

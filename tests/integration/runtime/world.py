@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -15,11 +16,13 @@ from tests.fakes.engine import FakeEngine, FakeLink
 
 from wahub.adapters.local_wakeup import LocalWakeup
 from wahub.adapters.sql.database import open_database
+from wahub.domain.errors import StoreBusyError
 from wahub.domain.ids import ChatId, InstanceId, QueueId, WorkerId
 from wahub.domain.instance import Config, Instance, State
 from wahub.domain.message import Text
-from wahub.domain.outbox import Entry, ItemState
+from wahub.domain.outbox import Entry, ItemState, SendAcked, SendResult
 from wahub.domain.pacing import Pace, TypingPolicy
+from wahub.domain.webhook import Delivery, DeliveryState
 from wahub.ports.store import Database, Tx
 from wahub.ports.wakeup import INSTANCES, outbox_topic
 from wahub.runtime.deps import RuntimeDeps, RuntimeSettings
@@ -45,6 +48,33 @@ async def eventually(check: Callable[[], Awaitable[bool]], what: str, seconds: f
         await asyncio.sleep(0.002)
 
 
+class Watched:
+    """A store that knows whether somebody waits for it, and that fails when told to."""
+
+    def __init__(self, store: Database) -> None:
+        self._store = store
+        self.busy = 0
+        self.failing = False
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        if self.failing:
+            raise StoreBusyError("a test says so")
+        return await self._counted(self._store.write(work))
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        return await self._counted(self._store.read(work))
+
+    async def _counted(self, asked: Awaitable[T]) -> T:
+        self.busy += 1
+        try:
+            return await asked
+        finally:
+            self.busy -= 1
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
 class World:
     """Starts and stops the runtime over one database file; `restart` is a kill and a new start."""
 
@@ -56,12 +86,13 @@ class World:
         self.settings = RuntimeSettings(
             worker=WorkerId("worker-0"), restore_jitter=(0.0, 0.0), stop_patience=2.0, rules=BARE
         )
+        self._posted: list[Delivery] = []
         self.farewells: list[tuple[InstanceId, tuple[QueueId, ...]]] = []
-        self.database: Database
+        self.database: Watched
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> World:
-        self.database = open_database(self._url, self.clock)
+        self.database = Watched(open_database(self._url, self.clock))
         self.engine = FakeEngine()
         self.wakeup = LocalWakeup(self.clock)
         self.settings = replace(self.settings, worker=WorkerId(f"worker-{next(self._numbers)}"))
@@ -100,6 +131,26 @@ class World:
         await asyncio.gather(*others, return_exceptions=True)
         await self.database.close()
         self._task = None
+
+    # --- time --------------------------------------------------------------------------------------------------------
+
+    async def rest(self) -> None:
+        """Let everything happen that happens at this instant of the clock."""
+        calm = 0
+        while calm < 20:
+            calm = 0 if self.database.busy else calm + 1
+            await asyncio.sleep(0.0005 if self.database.busy else 0)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let so much time pass, waking each sleeper at its moment."""
+        end = self.clock.monotonic() + seconds
+        while True:
+            await self.rest()
+            left = end - self.clock.monotonic()
+            if left <= 1e-9:
+                return
+            wake = self.clock.next_wake
+            self.clock.advance(left if wake is None else min(left, max(wake, 1e-3)))
 
     # --- what callers do ---------------------------------------------------------------------------------------------
 
@@ -161,6 +212,37 @@ class World:
 
         await eventually(check, f"item in {state}")
         return await self.entry(queue_id)
+
+    def note_times(self, link: FakeLink, *answers: SendResult) -> list[float]:
+        """When each message goes on the wire from now on, in seconds; the last answer is given for ever."""
+        start, times, left = self.clock.now(), list[float](), list(answers or (SendAcked(),))
+
+        def answer(*_: object) -> SendResult:
+            times.append(round(self.clock.now() - start, 3))
+            return left.pop(0) if len(left) > 1 else left[0]
+
+        link.answer = answer
+        return times
+
+    async def news(self, event: str, wanted: InstanceId = SHOP) -> list[dict[str, Any]]:
+        """The data of the webhooks of that name so far, oldest first. Takes what is due out of the queue."""
+
+        def take(tx: Tx) -> list[Delivery]:
+            # Only the first of each lane is due at a time.
+            found: list[Delivery] = []
+            while due := tx.webhooks.due(self.clock.now() + 1e9, 1_000, ()):
+                for delivery in due:
+                    tx.webhooks.save(replace(delivery, state=DeliveryState.DELIVERED))
+                found += due
+            return found
+
+        self._posted += await self.database.write(take)
+        found = sorted(self._posted, key=lambda delivery: delivery.position)
+        return [
+            json.loads(delivery.body)["data"]
+            for delivery in found
+            if delivery.event == event and delivery.instance == wanted
+        ]
 
     async def wire(self, link: FakeLink, count: int) -> list[str]:
         """The texts that went over a link, once there are `count`."""

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 _BACKOFF_FIRST = 0.2
 _BACKOFF_MOST = 10.0
 _STEADY_SECONDS = 60.0
+_SECOND_CHANCE_SECONDS = 3.0
 _UP_SECONDS = 5.0
 _IDLE_SECONDS = 30.0
 
@@ -115,9 +116,18 @@ class BaileysEngine:
         try:
             await asyncio.shield(slot.first_try)
         except EngineDownError:
-            await self.stop()
-            raise
+            # It may have been killed; one that cannot run fails again.
+            if not await self._second_chance(slot):
+                await self.stop()
+                raise
         self._janitor = asyncio.create_task(self._look_after())
+
+    async def _second_chance(self, slot: _Slot) -> bool:
+        try:
+            await asyncio.wait_for(slot.up.wait(), _SECOND_CHANCE_SECONDS)
+        except TimeoutError:
+            return False
+        return True
 
     async def open(self, spec: LinkSpec, vault: KeyVault) -> BaileysLink:
         """A new link that connects in the background. EngineDownError when no process is up."""
