@@ -73,6 +73,7 @@ class Shop:
             hub=Connection(gateway.facts["url"]),
             linked={"wahub": self.index, "plain": 0},
         )
+        await self._on.until_engine()
         if not away and self._filled:
             await self._on.until_ready(self.index)
 

@@ -71,6 +71,12 @@ class Stage:
             raise BenchError(f"one engine process was expected; there are {len(found)}")
         return int(found[0].read_text())
 
+    async def until_engine(self) -> None:
+        """Wait until the gateway's engine process runs: it starts after the gateway listens."""
+        async with _patience("the engine process"):
+            while not list((self.data_dir / "run").glob("engine-*.pid")):  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.02)
+
     async def make_people(self, count: int) -> list[str]:
         """People with phones that are on; their numbers."""
         numbers = [person(index) for index in range(count)]
