@@ -64,7 +64,6 @@ class Chaos:
         self.gateway = gateway
         self.kills = 0
         self.town = Town(gateway, box)
-        self._off: set[tuple[int, int]] = set()
 
     def run(self, per_second: float) -> Outcome:
         """Build the town, break things as planned, let everything settle, and judge."""
@@ -90,7 +89,7 @@ class Chaos:
             self._arm(fault)
         time.sleep(one.pause)
         self._die(one.death)
-        self._switch_on()
+        self.town.switch_all_on()
 
     def _arm(self, fault: WireFault) -> None:
         shop = self.town.shops[fault.shop]
@@ -106,16 +105,9 @@ class Chaos:
             case "drop_tcp":
                 order = {"match": {"number": shop.account.phone.number, "stanza": "message"}, "do": {"drop": {}}}
             case _:
-                self.box.control("POST", f"phones/{customer}/online", {"online": False})
-                self._off.add((fault.shop, fault.chat))
+                self.town.switch_off(customer)
                 order = {"match": to_customer, "do": {"noAck": {}}, "times": 2}
         self.box.control("POST", "faults", order)
-
-    def _switch_on(self) -> None:
-        for shop, chat in self._off:
-            number = self.town.shops[shop].customers[chat].number
-            self.box.control("POST", f"phones/{number}/online", {"online": True})
-        self._off.clear()
 
     def _die(self, death: Death) -> None:
         if death.point is not None:
@@ -166,7 +158,7 @@ class Chaos:
         """No fault is left, all phones are on, and both processes started anew: what was spooled comes again."""
         for fault in self.box.control("GET", "faults")["faults"]:
             self.box.control("DELETE", f"faults/{fault['id']}")
-        self._switch_on()
+        self.town.switch_all_on()
         self.gateway.stop()
         self.gateway.start()
         self.gateway.wait_restored()

@@ -72,6 +72,9 @@ class Town:
     _leaving: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
     failures: list[BaseException] = field(default_factory=list)
+    _off: set[str] = field(default_factory=set)
+    """Numbers whose phones are off: their people cannot write."""
+    _switching: threading.Lock = field(default_factory=threading.Lock)
 
     def build(self, shops: int, mark: str) -> Town:
         """Link the instances; each has two customers, who are known to it."""
@@ -100,6 +103,19 @@ class Town:
         if self.failures:
             raise self.failures[0]
 
+    def switch_off(self, number: str) -> None:
+        """A phone goes off; what is sent to it waits."""
+        with self._switching:
+            self.box.control("POST", f"phones/{number}/online", {"online": False})
+            self._off.add(number)
+
+    def switch_all_on(self) -> None:
+        """All phones are on again."""
+        with self._switching:
+            for number in self._off:
+                self.box.control("POST", f"phones/{number}/online", {"online": True})
+            self._off.clear()
+
     def _spawn(self, work: Callable[..., None], *arguments: object) -> None:
         def guarded() -> None:
             try:
@@ -118,4 +134,7 @@ class Town:
     def _answer(self, chance: random.Random, pause: float) -> None:
         while not self._leaving.wait(pause * chance.uniform(0.5, 1.5)):
             shop = chance.choice(self.shops)
-            shop.hear(chance.choice(shop.customers))
+            customer = chance.choice(shop.customers)
+            with self._switching:
+                if customer.number not in self._off:
+                    shop.hear(customer)
