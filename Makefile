@@ -1,5 +1,5 @@
 # Everything here works on a fresh machine with Python 3.11 or newer and make: each target sets up what it needs.
-.PHONY: help setup test check format demo demo-once soak bench lock clean
+.PHONY: help setup test check format demo demo-once soak chaos bench lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -24,6 +24,9 @@ demo-once: setup  ## the same round trip, then end
 
 soak: setup  ## the long tests, in parts under ten minutes
 	@scripts/test --soak
+
+chaos: setup  ## at least 200 kills in five parts; SEED=n PART=n repeats one
+	@.venv/bin/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(PART),--part $(PART)) $(if $(KILLS),--kills $(KILLS))
 
 bench: setup  ## the benchmarks of docs/benchmarks.md
 	@.venv/bin/python -m bench
