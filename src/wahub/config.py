@@ -133,7 +133,10 @@ class Settings(BaseSettings):
         shown="sqlite:///<data-dir>/wahub.db",
     )
     encryption_key: SecretStr | None = _setting(
-        None, "WAHUB_ENCRYPTION_KEY", _SERVER, "Encrypts session material and the spool at rest"
+        None,
+        "WAHUB_ENCRYPTION_KEY",
+        _SERVER,
+        "Encrypts the spool of received messages at rest; the database is not encrypted",
     )
     gateway_url: str | None = _setting(
         None,
