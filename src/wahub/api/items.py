@@ -64,8 +64,7 @@ def queue(view: QueueView, now: float) -> dict[str, Any]:
 
 def _queue_item(item: QueueItem, now: float) -> dict[str, Any]:
     entry = item.entry
-    # Nobody can say when a held item will go, and the one on the wire goes now.
-    due = None if entry.state is ItemState.HELD else round(item.next_attempt_at * 1000)
+    due = None if item.next_attempt_at is None else round(item.next_attempt_at * 1000)
     return {
         "id": entry.id,
         "type": _type(entry),

@@ -106,8 +106,10 @@ class NotCancellableError(CallerError):
 class NotRetryableError(CallerError):
     status = 409
 
-    def __init__(self, queue_id: str, state: str) -> None:
+    def __init__(self, queue_id: str, state: str, successor: str | None = None) -> None:
         remedy = "resolve it instead" if state == "unknown" else "send a new message instead"
+        if successor is not None:
+            remedy = f"its message was accepted anew as request {successor}"
         super().__init__(f"Request {queue_id} is {state} and cannot be tried again: {remedy}")
 
 

@@ -125,7 +125,12 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.REPLACED: State.PAUSED,
         Event.BANNED: State.RESTRICTED,
     },
-    State.RESTRICTED: {Event.LINK_STARTED: State.CONNECTING, Event.BANNED: State.RESTRICTED},
+    State.RESTRICTED: {
+        Event.LINK_STARTED: State.CONNECTING,
+        Event.BANNED: State.RESTRICTED,
+        # A caller unlinks it, to pair another account.
+        Event.LOGGED_OUT: State.NEEDS_QR,
+    },
     State.ERROR: {Event.RETRY: State.CONNECTING},
     State.FAILED_QR_TIMEOUT: {Event.RETRY: State.CONNECTING},
 }

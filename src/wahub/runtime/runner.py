@@ -5,8 +5,8 @@ the next is looked at; an inbound message is acknowledged to the engine only aft
 link can be had.
 
 A crash leaves a lease that runs out by itself, links that the engine closes when its input ends, rows in `sending`
-that the next holder settles (`services/outbox.py::recover`), and spooled inbound messages that the next link reports
-again.
+that the next holder settles (`services/outbox/attempt.py::recover`), and spooled inbound messages that the next link
+reports again.
 
 After a link ends, `pause_after` says how long to wait: not at all after pairing (515) and after a round of QR codes,
 at least a minute when another client took the session over, never again when WhatsApp banned the account, else by
@@ -141,6 +141,11 @@ class Runner:
 
     async def _run(self) -> None:
         while not self._stopping:
+            # While the account is unlinked no other link may be opened: neither with its old credentials, nor with new
+            # ones that would be purged with them.
+            await self._unlinked.wait()
+            if self._stopping:
+                return
             try:
                 if self.lease is None:
                     await self._take_over()
@@ -162,7 +167,6 @@ class Runner:
                 return
             if reason in (Disconnect.TERM_EXPIRED, Disconnect.CLOSED_BY_US):
                 # The term ran out under the link: only a new epoch may go on.
-                await self._unlinked.wait()
                 self.lease = None
                 continue
             await self._pause(self._pause_after(reason))
@@ -233,6 +237,13 @@ class Runner:
             await link.close()
         try:
             return await self._serve(link, lease)
+        except (StaleLeaseError, InstanceNotFoundError):
+            raise
+        except Exception as error:
+            # Callers must not read "ready" until the next link is tried. If the store is what failed, they will.
+            with contextlib.suppress(Exception):
+                await self._note_closed(lease, Closed(Disconnect.UNKNOWN, None, type(error).__name__))
+            raise
         finally:
             self.connected = False
             self._link = None
@@ -298,7 +309,8 @@ class Runner:
         deps = self._deps
         now, event_id = deps.clock.now(), deps.new_id()
         log.info("link closed", instance=self.instance, reason=str(event.reason), code=event.code)
-        if event.reason is Disconnect.CLOSED_BY_US and (self._stopping or not self._unlinked.is_set()):
+        if not self._unlinked.is_set() or (event.reason is Disconnect.CLOSED_BY_US and self._stopping):
+            # Whoever unlinks writes it down, once, also when the server's own word comes first.
             return
         await deps.database.write(lambda tx: instance.closed(tx, lease, event.reason, event.detail, now, event_id))
         deps.wakeup.notify(WEBHOOKS)

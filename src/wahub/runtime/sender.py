@@ -12,7 +12,7 @@ A crash
 - before the claim's commit leaves the item queued;
 - between that commit and the wire, or between the wire and the settling commit, leaves it `sending` under this
   epoch: the next holder of the lease takes it as unknown, waits for proof and sends it again under the same id
-  (services/outbox.py::recover).
+  (services/outbox/attempt.py::recover).
 
 The loop lives as long as its link. When the link is lost, `Link.send` answers at once and that answer is settled
 like any other; the loop then ends. Hints on `outbox:<instance>` shorten the wait for work; without one the loop

@@ -101,6 +101,8 @@ class Supervisor:
 
     async def _unlink(self, wanted: InstanceId) -> None:
         try:
+            if not await self._still(wanted, lambda found: found.unlinking):
+                return
             runner = self._runners.get(wanted) or await self._runner_for_goodbye(wanted)
             # From here on it runs like any other: it waits for a scan.
             self._runners[wanted] = runner
@@ -115,6 +117,8 @@ class Supervisor:
     async def _delete(self, wanted: InstanceId) -> None:
         runner = self._runners.pop(wanted, None)
         try:
+            if runner is None and not await self._still(wanted, lambda found: found.deleting):
+                return
             await (runner or await self._runner_for_goodbye(wanted)).delete()
             log.info("instance deleted", instance=wanted)
         except Exception as error:  # noqa: BLE001 - whatever it was, the mark stays and the next round tries again
@@ -122,6 +126,15 @@ class Supervisor:
         finally:
             self._deleting.pop(wanted, None)
             self._deps.wakeup.notify(deleted_topic(wanted))
+
+    async def _still(self, wanted: InstanceId, asked: Callable[[Instance], bool]) -> bool:
+        """Whether it is still asked for.
+
+        The round that started us may have read the store before the same work was done; meanwhile a caller may have
+        created the instance anew.
+        """
+        found = await self._deps.database.read(lambda tx: tx.instances.get(wanted))
+        return found is not None and asked(found)
 
     async def _runner_for_goodbye(self, wanted: InstanceId) -> Runner:
         """For an instance that is not running (left alone, or restarted in between): unlinking needs a link."""

@@ -161,7 +161,11 @@ def _hold_queue(tx: Tx, instance: Instance, now: float, event_id: str) -> None:
 
 
 def opened(tx: Tx, lease: Lease, me: OwnIdentity, now: float, event_id: str) -> Instance:
-    """Logged in: ready. The held QR code is dropped."""
+    """Logged in: ready. The held QR code is dropped.
+
+    A crash may have come between the pairing in the engine and its report: then another number shows first here.
+    """
+    before = _current(tx, lease)
     changes = {
         **_identity(me),
         "ready_at": now,
@@ -173,6 +177,8 @@ def opened(tx: Tx, lease: Lease, me: OwnIdentity, now: float, event_id: str) -> 
     }
     instance = _move(tx, lease, Event.OPENED, now, changes)
     webhook.emit(tx, instance, "ready", {"status": "ready"}, now=now, event_id=event_id)
+    if before.observed.phone not in (None, me.phone):
+        _hold_queue(tx, instance, now, event_id)
     return instance
 
 

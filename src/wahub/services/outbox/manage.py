@@ -8,6 +8,7 @@ from wahub.domain import outbox as rules
 from wahub.domain.errors import (
     InstanceNotFoundError,
     NotReadyError,
+    NotRetryableError,
     QueueEmptyError,
     RequestNotFoundError,
 )
@@ -29,6 +30,10 @@ def cancel(tx: Tx, instance: InstanceId, queue_id: QueueId, now: float) -> Entry
 def retry(tx: Tx, instance: InstanceId, queue_id: QueueId, now: float) -> Entry:
     """Try one item again now, under its id. Raises RequestNotFoundError, NotRetryableError."""
     entry = _find(tx, instance, queue_id)
+    known = tx.keys.get(instance, entry.key.value)
+    if known is not None and known.queue_id != entry.id:
+        # A failed item's key is free for the same message; to send both would double it.
+        raise NotRetryableError(entry.id, entry.state, known.queue_id)
     return save(tx, entry, rules.retry(entry, now), now)
 
 

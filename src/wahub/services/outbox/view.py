@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wahub.domain.errors import InstanceNotFoundError
-from wahub.domain.ids import InstanceId
+from wahub.domain.ids import ChatId, InstanceId, QueueId
 from wahub.domain.instance import Instance, State
 from wahub.domain.outbox import OUTREACH_REASON, Entry, ItemState, Priority
 from wahub.domain.pacing import HOUR, MINUTE, Pace, TypingPolicy, Waiting, forecast, typing_time
@@ -15,10 +15,13 @@ from wahub.ports.store import Counters, Tx
 
 @dataclass(frozen=True, slots=True)
 class QueueItem:
-    """One waiting item. `next_attempt_at` is when it will be claimed if nothing goes wrong (Unix seconds)."""
+    """One waiting item. `next_attempt_at` is when it will be claimed if nothing goes wrong (Unix seconds).
+
+    None: nobody can say, because it is held or stands behind one that is.
+    """
 
     entry: Entry
-    next_attempt_at: float
+    next_attempt_at: float | None
     eligible: bool
     """Whether it could go now but for its turn."""
 
@@ -52,10 +55,15 @@ def overview(tx: Tx, wanted: InstanceId, now: float, pace: Pace, typing: TypingP
     instance = _get(tx, wanted)
     entries = tx.line.unsettled(wanted)
     claims = [] if pace.unlimited else tx.keys.claims_since(wanted, now - HOUR)
-    waiting = [_waiting(entry, instance, typing) for entry in entries if _waits(entry)]
+    stuck = _stuck(entries)
+    waiting = [_waiting(entry, instance, typing) for entry in entries if _waits(entry) and entry.id not in stuck]
     times = forecast(waiting, claims, now, pace)
     items = tuple(
-        QueueItem(entry, max(times.get(entry.id, now), now), entry.next_attempt_at <= now and entry.joined_at <= now)
+        QueueItem(
+            entry,
+            None if entry.id in stuck else max(times.get(entry.id, now), now),
+            entry.id not in stuck and entry.next_attempt_at <= now and entry.joined_at <= now,
+        )
         for entry in entries
         if not entry.gave_up
     )
@@ -87,6 +95,19 @@ def _get(tx: Tx, wanted: InstanceId) -> Instance:
 
 def _is_sending(entries: Sequence[Entry]) -> bool:
     return any(entry.state is ItemState.SENDING for entry in entries)
+
+
+def _stuck(entries: Sequence[Entry]) -> set[QueueId]:
+    """Held items, and what joined the line of their chat and priority after them."""
+    lines: set[tuple[ChatId, Priority]] = set()
+    stuck: set[QueueId] = set()
+    for entry in entries:
+        line = (entry.chat, entry.priority)
+        if entry.state is ItemState.HELD:
+            lines.add(line)
+        if line in lines:
+            stuck.add(entry.id)
+    return stuck
 
 
 def _waits(entry: Entry) -> bool:
