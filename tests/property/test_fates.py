@@ -180,7 +180,7 @@ class Outbox(RuleBasedStateMachine):
 
     def pair_with_another_number(self) -> None:
         # A link that pairs is not open, so nothing is on the wire.
-        self.crash(reached=False)
+        self.crash_now(reached=False)
         self.write(lambda tx: outbox.hold_for_new_account(tx, instances.get(tx, self.shop.id), self.rig.now))
         assert all(entry.state is not ItemState.QUEUED for entry in self.shop.entries())
         self.shop.open_link()
@@ -322,13 +322,24 @@ class Outbox(RuleBasedStateMachine):
 
     @rule(reached=st.booleans())
     def crash(self, reached: bool) -> None:
+        self.crash_now(reached)
+
+    def crash_now(self, reached: bool) -> None:
         """kill -9: what was on the wire may or may not have reached the server; another process takes over."""
         if self.on_wire is not None and reached:
             self.server.takes(self.on_wire.message_id)
-        sending = sum(entry.state is ItemState.SENDING for entry in self.shop.entries())
+        sending = [entry.id for entry in self.shop.entries() if entry.state is ItemState.SENDING]
         self.on_wire = None
-        assert self.shop.start_worker() == sending
-        assert all(entry.state is not ItemState.SENDING for entry in self.shop.entries())
+        assert self.shop.start_worker() == len(sending)
+        for queue_id in sending:
+            found = self.shop.entry(queue_id)
+            assert found.state is ItemState.UNKNOWN and found.on_wire, "nobody can know what became of it"
+
+    @precondition(lambda self: self.on_wire is None and self.shop.linked)
+    @rule(reached=st.booleans())
+    def crash_in_a_send(self, reached: bool) -> None:
+        self.claim_step()
+        self.crash_now(reached)
 
     @precondition(lambda self: not self.shop.linked)
     @rule()
