@@ -205,10 +205,7 @@ class SendPolicy:
 
 
 OUTREACH_LOCKED = 463
-"""WhatsApp's time-lock on writing to people who never wrote first (source.
-
-Contract 0.5, Baileys NackCallbackSideEffects).
-"""
+"""WhatsApp's time-lock on writing to people who never wrote first (source: Baileys `NackCallbackSideEffects`)."""
 
 OUTREACH_REASON = "outreach_locked"
 
@@ -302,7 +299,7 @@ def resolve(entry: Entry, verdict: Verdict, now: float) -> Entry:
         case Verdict.FAILED:
             return settle(noted, ItemState.FAILED, now, "resolved as failed by the caller")
         case Verdict.RESEND:
-            # Once: its resends are used up, so the next uncertainty gives it back to the caller.
+            # Resends that it had already still count: once they are used up, the next uncertainty ends it again.
             return replace(noted, next_attempt_at=now, settled_at=None, last_error=None)
 
 

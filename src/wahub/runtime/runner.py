@@ -197,7 +197,13 @@ class Runner:
 
     def _pause_after(self, reason: Disconnect) -> float | None:
         """Seconds to wait before the next link; None: not before someone asks."""
-        if reason in (Disconnect.RESTART_REQUIRED, Disconnect.LOGGED_OUT, Disconnect.MULTIDEVICE_MISMATCH):
+        if reason in (
+            Disconnect.RESTART_REQUIRED,
+            Disconnect.LOGGED_OUT,
+            Disconnect.MULTIDEVICE_MISMATCH,
+            # The next round of codes follows at once: whoever comes to scan shall find one.
+            Disconnect.QR_EXPIRED,
+        ):
             return 0.0
         if reason is Disconnect.BANNED:
             return None

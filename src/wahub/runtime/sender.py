@@ -14,9 +14,9 @@ A crash
   epoch: the next holder of the lease takes it as unknown, waits for proof and sends it again under the same id
   (services/outbox/attempt.py::recover).
 
-The loop lives as long as its link. When the link is lost, `Link.send` answers at once and that answer is settled
-like any other; the loop then ends. Hints on `outbox:<instance>` shorten the wait for work; without one the loop
-looks by itself.
+The loop lives as long as its link. When the link is lost, `Link.send` answers at once, that answer is settled like any
+other, and nothing is claimed for a second; meanwhile the runner hears of the loss and stops the loop. Hints on
+`outbox:<instance>` shorten the wait for work; without one the loop looks by itself.
 """
 
 from __future__ import annotations

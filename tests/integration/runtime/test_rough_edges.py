@@ -12,7 +12,7 @@ from wahub.domain.errors import NotRetryableError
 from wahub.domain.instance import Disconnect, State
 from wahub.domain.outbox import ItemState, SendRefused
 from wahub.domain.pacing import Pace, TypingPolicy
-from wahub.ports.engine import CaughtUp, Inbound, Opened
+from wahub.ports.engine import CaughtUp, Inbound, Opened, QrShown
 from wahub.ports.store import Tx
 from wahub.ports.wakeup import INSTANCES
 from wahub.services import instance as instances
@@ -133,3 +133,12 @@ async def test_nobody_forecasts_what_stands_behind_a_held_item(world: World) -> 
     )
     shown = {item.entry.id: (item.next_attempt_at, item.eligible) for item in view.items}
     assert shown == {held.id: (None, False), behind.id: (None, False), free.id: (now, True)}
+
+
+async def test_one_round_of_codes_follows_the_other_however_many_there_were(world: World) -> None:
+    await world.create()
+    for number in range(8):
+        link = await world.engine.next_link()  # no pause, no clock moved
+        link.report(QrShown(f"code {number}", 60.0))
+        link.break_off(Disconnect.QR_EXPIRED, 408)
+    await world.state_becomes(State.NEEDS_QR)
