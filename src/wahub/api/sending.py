@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import Any
 
 from wahub.api.body import Fields
-from wahub.domain.errors import InvalidFieldError
+from wahub.domain.errors import InvalidChatIdError, InvalidFieldError
 from wahub.domain.idempotency import OrderRef
-from wahub.domain.ids import ChatId
+from wahub.domain.ids import ChatId, ChatKind
 from wahub.domain.message import Content, Poll, Text
 from wahub.domain.outbox import Audience, Priority
 
@@ -24,6 +24,9 @@ MAX_KEY = 255
 MAX_OPTION = 255
 FEWEST_OPTIONS, MOST_OPTIONS = 2, 12
 """How many options WhatsApp's own clients let a poll have."""
+
+_SHORTEST_PHONE, _LONGEST_PHONE = 5, 15
+"""Digits of a phone number with its country code. E.164 ends at 15; what is shorter than 5 is no number of a person."""
 
 SECRET_BYTES = 32
 """Length of a poll's secret (source: Baileys `generateWAMessageContent`)."""
@@ -71,7 +74,7 @@ def read_message(fields: Fields, context: SendContext) -> SendFields:
     message = fields.text("message", MAX_MESSAGE)
     if not message:
         raise InvalidFieldError("message is required")
-    return _finish(fields, ChatId.parse(chat), Text(message), context)
+    return _finish(fields, _address(chat), Text(message), context)
 
 
 def read_poll(fields: Fields, context: SendContext) -> SendFields:
@@ -83,7 +86,15 @@ def read_poll(fields: Fields, context: SendContext) -> SendFields:
     options = _options(fields)
     multiple = fields.values.get("multipleAnswers")
     several = multiple is True or (fields.form and multiple == "true")
-    return _finish(fields, ChatId.parse(chat), Poll(caption, options, several, context.random(SECRET_BYTES)), context)
+    return _finish(fields, _address(chat), Poll(caption, options, several, context.random(SECRET_BYTES)), context)
+
+
+def _address(chat: str) -> ChatId:
+    """Whom it goes to; InvalidChatIdError also for what cannot be a phone number with its country code (E.164)."""
+    address = ChatId.parse(chat)
+    if address.kind is ChatKind.PHONE and not _SHORTEST_PHONE <= len(address.user) <= _LONGEST_PHONE:
+        raise InvalidChatIdError
+    return address
 
 
 def _chat(fields: Fields) -> str:

@@ -82,6 +82,8 @@ async def test_chat_ids_are_kept_or_reduced_to_digits(
         ({"chatId": "nobody", "message": "x"}, "Invalid chatId format"),
         ({"chatId": "@c.us", "message": "x"}, "Invalid chatId format"),
         ({"chatId": "friends@g.us", "message": "x"}, "Invalid chatId format"),
+        ({"chatId": "1202", "message": "x"}, "Invalid chatId format"),
+        ({"chatId": "+1202555010201234@c.us", "message": "x"}, "Invalid chatId format"),
         ({**TEXT, "uxTyping": "yes"}, "uxTyping must be true or false"),
         ({**TEXT, "uxTyping": 1}, "uxTyping must be true or false"),
         ({**TEXT, "idempotencyKey": ""}, "idempotencyKey must not be empty"),
