@@ -69,6 +69,8 @@ class Runner:
         self._closing: asyncio.Task[None] | None = None
         self._unlinked = asyncio.Event()
         self._unlinked.set()
+        self._unlinks = 0
+        """How often the account was unlinked: a link that was being opened meanwhile has the credentials of before."""
         self._attempt = 0
         self._caught_up = False
         """The current link's offline queue is drained."""
@@ -124,6 +126,7 @@ class Runner:
         deps, lease = self._deps, self._lease
         # The loop must not open the next link before the credentials of this one are gone.
         self._unlinked.clear()
+        self._unlinks += 1
         try:
             await self._end_link(deps.settings.delete_patience, logout=True)
             await deps.database.write(lambda tx: instance.finish_unlink(tx, lease, deps.clock.now(), deps.new_id()))
@@ -225,7 +228,7 @@ class Runner:
 
     async def _one_link(self) -> Disconnect:
         """Open a link and serve it to its end."""
-        deps, lease = self._deps, self._lease
+        deps, lease, unlinks = self._deps, self._lease, self._unlinks
         now, policy = deps.clock.now(), deps.settings.rules.policy
 
         def begin(tx: Tx) -> None:
@@ -242,6 +245,12 @@ class Runner:
         if self._stopping:
             await link.close()
         try:
+            if unlinks != self._unlinks:
+                await link.logout()
+                await link.close()
+                # Again: it may have written keys after they were purged.
+                await deps.database.write(lambda tx: instance.finish_unlink(tx, lease, deps.clock.now(), deps.new_id()))
+                return Disconnect.CLOSED_BY_US
             return await self._serve(link, lease)
         except (StaleLeaseError, InstanceNotFoundError):
             raise

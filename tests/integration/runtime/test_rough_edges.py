@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
-from tests.fakes.engine import ME
+from tests.fakes.engine import ME, FakeLink
 from tests.integration.runtime.world import SHOP, World, eventually
 
 from wahub.domain.errors import NotRetryableError
 from wahub.domain.instance import Disconnect, State
 from wahub.domain.outbox import ItemState, SendRefused
 from wahub.domain.pacing import Pace, TypingPolicy
-from wahub.ports.engine import CaughtUp, Inbound, Opened, QrShown
+from wahub.ports.engine import CaughtUp, Inbound, KeyVault, LinkSpec, Opened, QrShown
 from wahub.ports.store import Tx
 from wahub.ports.wakeup import INSTANCES
 from wahub.services import instance as instances
@@ -142,3 +143,30 @@ async def test_one_round_of_codes_follows_the_other_however_many_there_were(worl
         link.report(QrShown(f"code {number}", 60.0))
         link.break_off(Disconnect.QR_EXPIRED, 408)
     await world.state_becomes(State.NEEDS_QR)
+
+
+async def test_a_link_that_was_being_opened_during_an_unlink_does_not_bring_the_account_back(world: World) -> None:
+    link = await world.linked()
+    link.break_off(Disconnect.CONNECTION_CLOSED, 428)
+    await world.state_becomes(State.DISCONNECTED)
+    gate, open_at_once = asyncio.Event(), world.engine.open
+
+    async def open_slowly(spec: LinkSpec, vault: KeyVault) -> FakeLink:
+        opened = await open_at_once(spec, vault)
+        opened.open_up()
+        await gate.wait()
+        return opened
+
+    world.engine.open = open_slowly  # type: ignore[method-assign]
+    await world.pass_time(1.5)
+    late = await world.engine.next_link()
+    await world.database.write(lambda tx: instances.ask_unlink(tx, SHOP))
+    world.wakeup.notify(INSTANCES)
+    await world.state_becomes(State.NEEDS_QR)
+    world.engine.open = open_at_once  # type: ignore[method-assign]
+    gate.set()
+    await world.engine.next_link()
+    assert late.logged_out and late.closed
+    await world.rest()
+    found = await world.instance()
+    assert found is not None and found.observed.state is State.NEEDS_QR
