@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import ipaddress
 import re
+from functools import lru_cache
 
 from starlette.responses import Response
 from starlette.types import Scope
@@ -81,6 +82,7 @@ def supplied_key(headers: list[tuple[bytes, bytes]]) -> bytes | None:
     return from_header
 
 
+@lru_cache(maxsize=64)
 def is_loopback_authority(authority: str) -> bool:
     """Whether a Host header names this machine: localhost, 127.0.0.0/8 or [::1], with any port."""
     match = _AUTHORITY.fullmatch(authority.strip())

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from urllib.parse import unquote_to_bytes
@@ -22,6 +23,7 @@ from wahub.api.problems import unhandled
 from wahub.api.times import iso
 
 log = structlog.get_logger("wahub.http")
+_root = logging.getLogger()
 
 _ENCODED_SLASH = re.compile(rb"%2[fF]")
 
@@ -40,7 +42,8 @@ class Edge:
             await self._app(scope, receive, send)
             return
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
-        log.info(f"[{iso(self._now())}] {scope['method']} {raw.decode('ascii', 'backslashreplace')}")  # noqa: G004
+        if _root.isEnabledFor(logging.INFO):
+            log.info(f"[{iso(self._now())}] {scope['method']} {raw.decode('ascii', 'backslashreplace')}")  # noqa: G004
         refusal = self._guard.refusal(scope)
         if refusal is not None:
             await refusal(scope, receive, send)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -105,6 +106,12 @@ def _values(instance: Instance) -> dict[str, Any]:
     return values
 
 
+@lru_cache(maxsize=256)
+def _words(column: str) -> tuple[str, ...]:
+    """A list of words. Every transaction on an instance reads its row, and few different lists exist."""
+    return tuple(json.loads(column))
+
+
 def _read(row: Sequence[Any]) -> Instance:
     # In the order of _COLUMNS.
     identity, created_at, deleting, unlinking, name, url, events, typing, typing_to, state, *observed = row
@@ -113,6 +120,6 @@ def _read(row: Sequence[Any]) -> Instance:
         created_at=created_at,
         deleting=deleting,
         unlinking=unlinking,
-        config=Config(name, url, tuple(json.loads(events)), typing, tuple(json.loads(typing_to))),
+        config=Config(name, url, _words(events), typing, _words(typing_to)),
         observed=Observed(State(state), *observed),
     )

@@ -1,9 +1,9 @@
 """The store on SQLite, for one worker.
 
-One thread owns the only connection that writes. It takes everything that waits, runs each function inside its own
-savepoint of one transaction, commits once, and only then answers all of them (group commit). A function that raises
-takes back its own part only; if the commit fails, all of them get that error. Reads have connections of their own
-and see the last commit, so they wait for no writer.
+One thread owns the only connection that writes. It takes everything that waits, runs each function inside one
+transaction, commits once, and only then answers all of them (group commit). A function that raises takes back its own
+part only: if it had written, all are run again, each inside its own savepoint. If the commit fails, all of them get
+that error. Reads have connections of their own and see the last commit, so they wait for no writer.
 
 Promised: what `write` returned is in the file. With `synchronous=NORMAL` (the default) it survives the death of any
 process at any instruction; when the machine itself loses power the last commits may be missing, but the file is
@@ -71,6 +71,11 @@ class _Connection:
     @property
     def in_transaction(self) -> bool:
         return self._driver.in_transaction
+
+    @property
+    def rows_written(self) -> int:
+        """Rows inserted, changed or deleted since it was opened, also by those who were rolled back."""
+        return self._driver.total_changes
 
     def execute(self, sql: str) -> None:
         self._driver.execute(sql)
@@ -244,11 +249,13 @@ def _commit_together(connection: _Connection, jobs: Sequence[_Job]) -> None:
     """Run all in one transaction. Whatever happens, every job ends with a result or an error."""
     try:
         connection.execute("BEGIN IMMEDIATE")
-        for job in jobs:
-            if len(jobs) == 1:
-                job.result = connection.call(job.work)
-            elif not _in_savepoint(connection, job):
-                raise StoreFailedError("the error of another function rolled back the transaction")
+        if not _run_plainly(connection, jobs):
+            connection.rollback()
+            connection.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                job.result = job.error = None
+                if not _in_savepoint(connection, job):
+                    raise StoreFailedError("the error of another function rolled back the transaction")
         connection.execute("COMMIT")
     except BaseException as error:  # noqa: BLE001  the thread must live, and the caller gets it
         _roll_back(connection)
@@ -256,6 +263,25 @@ def _commit_together(connection: _Connection, jobs: Sequence[_Job]) -> None:
         for job in jobs:
             # Those not begun are not run on their own: after such an error the next group finds out whether it lasts.
             job.error = job.error or lost
+
+
+def _run_plainly(connection: _Connection, jobs: Sequence[_Job]) -> bool:
+    """Run all jobs without savepoints, which cost two statements each; False if that will not do.
+
+    Few fail, and most of those refuse before they write, so there is nothing to take back. After any other failure all
+    are to be run again, which functions of transactions allow (docs/adr/0006).
+    """
+    for job in jobs:
+        written = connection.rows_written
+        try:
+            job.result = connection.call(job.work)
+        except BaseException as error:
+            if len(jobs) == 1:
+                raise
+            job.error = without_values(error)
+            if connection.rows_written != written or not connection.in_transaction:
+                return False
+    return True
 
 
 def _in_savepoint(connection: _Connection, job: _Job) -> bool:

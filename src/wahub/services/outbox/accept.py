@@ -17,6 +17,7 @@ from wahub.domain.outbox import (
     IdempotencyKey,
     ItemState,
     KeyKind,
+    Moment,
     Priority,
 )
 from wahub.ports.store import KeyRecord, Tx
@@ -109,7 +110,7 @@ def _new_entry(tx: Tx, request: SendRequest, key: IdempotencyKey, phone: str, no
         # The wall clock may be set back; the order of acceptance must not follow it.
         joined_at = max(now, tx.line.last_joined_at(request.instance))
     life = limits.item_ttl if request.expires_in is None else min(request.expires_in, limits.item_ttl)
-    entry = Entry(
+    return Entry(
         id=request.queue_id,
         instance=request.instance,
         chat=request.chat,
@@ -125,8 +126,8 @@ def _new_entry(tx: Tx, request: SendRequest, key: IdempotencyKey, phone: str, no
         # A schedule beyond the usual life would never be sent: the life then begins with the schedule.
         expires_at=(joined_at if scheduled and request.expires_in is None else now) + life,
         typing=request.typing,
+        timeline=(Moment(now, "accepted"),),
     )
-    return entry.noted(now, "accepted")
 
 
 # --- moving over from another gateway ---------------------------------------------------------------------------------
