@@ -227,3 +227,13 @@ async def test_a_process_that_reads_nothing_does_not_hold_up_the_gateway(
     sends = [asyncio.create_task(link.send(MessageId(f"3EB0{n:018X}"), chat, Text("x" * 4000))) for n in range(500)]
     assert set(await asyncio.gather(*sends)) == {SendUncertain("engine_died")}
     assert not is_running(pid)
+
+
+async def test_a_start_that_is_cancelled_leaves_no_pid_file(engine_settings: BaileysSettings) -> None:
+    starter = process.EngineProcess(1, engine_settings, lambda frame: None)
+    starting = asyncio.create_task(starter.start())
+    pid_file = run_files.pid_path(engine_settings.run_dir, 1)
+    await until(pid_file.exists)
+    starting.cancel()
+    await asyncio.wait([starting])
+    assert starting.cancelled() and not pid_file.exists()

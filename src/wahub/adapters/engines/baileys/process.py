@@ -77,6 +77,7 @@ class EngineProcess:
             raise await self._stillborn(str(error)) from error
         except BaseException:
             await self.kill()
+            self._forget_pid()
             raise
         self.alive = True
         self.answered_at = time.monotonic()
