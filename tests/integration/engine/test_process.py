@@ -230,6 +230,7 @@ async def test_a_process_that_reads_nothing_does_not_hold_up_the_gateway(
 
 
 async def test_a_start_that_is_cancelled_leaves_no_pid_file(engine_settings: BaileysSettings) -> None:
+    engine_settings.run_dir.mkdir(parents=True)
     starter = process.EngineProcess(1, engine_settings, lambda frame: None)
     starting = asyncio.create_task(starter.start())
     pid_file = run_files.pid_path(engine_settings.run_dir, 1)
