@@ -261,6 +261,13 @@ def await_evidence(entry: Entry, now: float, policy: SendPolicy) -> Entry:
     return replace(entry, next_attempt_at=until)
 
 
+def lapse(entry: Entry, now: float, policy: SendPolicy) -> Entry:
+    """End the wait for proof: after the resend window an unknown item is not sent again, the caller decides."""
+    if entry.state is not ItemState.UNKNOWN or entry.gave_up or not _resend_window_is_over(entry, now, policy):
+        return entry
+    return _give_up(entry.noted(now, "given_up", "resend_window"), now, entry.last_error or "no proof in time")
+
+
 def may_claim(entry: Entry, now: float) -> bool:
     """Whether the entry may be put on the wire now."""
     return entry.state in (ItemState.QUEUED, ItemState.UNKNOWN) and not entry.gave_up and entry.next_attempt_at <= now
@@ -401,9 +408,13 @@ def _wait(entry: Entry, until: float, reason: str) -> Entry:
 def _after_uncertainty(entry: Entry, reason: str, now: float, policy: SendPolicy) -> Entry:
     """No proof either way: wait for evidence, then resend under the same id, a bounded number of times."""
     unknown = replace(entry, state=ItemState.UNKNOWN, on_wire=True, last_error=reason, claimed_epoch=None)
-    # Counted from the first time that it may have left: it may have waited long before that, or been scheduled.
-    first_out = next((moment.at for moment in entry.timeline if moment.kind == "uncertain"), now)
-    too_late = entry.on_wire and now - first_out > policy.resend_window
+    too_late = entry.on_wire and _resend_window_is_over(entry, now, policy)
     if entry.resends >= policy.max_resends or too_late:
         return replace(unknown, settled_at=now)
     return replace(unknown, next_attempt_at=now + policy.evidence_wait)
+
+
+def _resend_window_is_over(entry: Entry, now: float, policy: SendPolicy) -> bool:
+    """Counted from the first time that it may have left: it may have waited long before that, or been scheduled."""
+    first_out = next((moment.at for moment in entry.timeline if moment.kind == "uncertain"), now)
+    return now - first_out > policy.resend_window

@@ -1,6 +1,7 @@
 """The sweeping loop: ends what is over, and forgets what nobody needs any more.
 
 - Items whose time is over are expired, also for instances that nobody can link: a caller waits for that fate.
+- Items of unknown fate are given up after the resend window, also where no link comes back.
 - Webhook deliveries that were taken are forgotten after a week.
 
 A crash loses nothing: the next sweep finds the same rows. Two workers that sweep at once do the same work once, because
@@ -20,6 +21,7 @@ log = structlog.get_logger("wahub.janitor")
 BATCH = 500
 DELIVERIES_KEPT = 7 * 86_400.0
 TIDY_EVERY = 3_600.0
+LAPSE_EVERY = 60.0
 
 
 class Janitor:
@@ -28,6 +30,7 @@ class Janitor:
     def __init__(self, deps: RuntimeDeps) -> None:
         self._deps = deps
         self._tidied_at = float("-inf")
+        self._lapsed_at = float("-inf")
 
     async def run(self) -> None:
         """Sweep for ever; a fault of the store is logged and the next sweep tries again."""
@@ -43,10 +46,20 @@ class Janitor:
         deps = self._deps
         while await self._expire() == BATCH:
             pass
+        await self._lapse()
         if deps.clock.monotonic() - self._tidied_at >= TIDY_EVERY:
             before = deps.clock.now() - DELIVERIES_KEPT
             await deps.database.write(lambda tx: tx.webhooks.forget_settled(before))
             self._tidied_at = deps.clock.monotonic()
+
+    async def _lapse(self) -> None:
+        deps = self._deps
+        if deps.clock.monotonic() - self._lapsed_at < LAPSE_EVERY:
+            return
+        self._lapsed_at = deps.clock.monotonic()
+        now, policy = deps.clock.now(), deps.settings.rules.policy
+        if await deps.database.write(lambda tx: outbox.lapse_due(tx, now, policy)):
+            deps.wakeup.notify(WEBHOOKS)
 
     async def _expire(self) -> int:
         deps = self._deps

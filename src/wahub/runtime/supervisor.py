@@ -91,7 +91,8 @@ class Supervisor:
         return runner
 
     def _start_delete(self, wanted: InstanceId) -> None:
-        if wanted not in self._deleting:
+        # An unlinking that runs has the instance's link: the next round finds it done.
+        if wanted not in self._deleting and wanted not in self._unlinking:
             self._deleting[wanted] = asyncio.create_task(self._delete(wanted), name=f"delete:{wanted}")
 
     def _start_unlink(self, wanted: InstanceId) -> None:
@@ -103,9 +104,11 @@ class Supervisor:
         try:
             if not await self._still(wanted, lambda found: found.unlinking):
                 return
-            runner = self._runners.get(wanted) or await self._runner_for_goodbye(wanted)
-            # From here on it runs like any other: it waits for a scan.
-            self._runners[wanted] = runner
+            runner = self._runners.get(wanted)
+            if runner is None:
+                # It runs like any other from here on: afterwards it waits for a scan.
+                runner = self._runners[wanted] = Runner(self._deps, self._leaser, wanted)
+                await self._let_try(runner)
             await runner.unlink()
             log.info("instance unlinked, queue kept", instance=wanted)
         except Exception as error:  # noqa: BLE001 - whatever it was, the mark stays and the next round tries again
@@ -117,12 +120,18 @@ class Supervisor:
     async def _delete(self, wanted: InstanceId) -> None:
         runner = self._runners.pop(wanted, None)
         try:
-            if runner is None and not await self._still(wanted, lambda found: found.deleting):
-                return
-            await (runner or await self._runner_for_goodbye(wanted)).delete()
+            if runner is None:
+                if not await self._still(wanted, lambda found: found.deleting):
+                    return
+                runner = Runner(self._deps, self._leaser, wanted)
+                await self._let_try(runner)
+            await runner.delete()
             log.info("instance deleted", instance=wanted)
         except Exception as error:  # noqa: BLE001 - whatever it was, the mark stays and the next round tries again
             log.error("delete will be tried again", instance=wanted, error=type(error).__name__)
+            if runner is not None:
+                # Nobody owns it any more, and the next try opens a link of its own.
+                await asyncio.gather(runner.stop(), return_exceptions=True)
         finally:
             self._deleting.pop(wanted, None)
             self._deps.wakeup.notify(deleted_topic(wanted))
@@ -136,12 +145,10 @@ class Supervisor:
         found = await self._deps.database.read(lambda tx: tx.instances.get(wanted))
         return found is not None and asked(found)
 
-    async def _runner_for_goodbye(self, wanted: InstanceId) -> Runner:
-        """For an instance that is not running (left alone, or restarted in between): unlinking needs a link."""
-        runner = Runner(self._deps, self._leaser, wanted)
+    async def _let_try(self, runner: Runner) -> None:
+        """Unlinking at the server needs a link: give a runner that was just made the time to get one."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(runner.attempted.wait(), self._deps.settings.delete_patience)
-        return runner
 
     # --- start-up ----------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from wahub.domain.outbox import (
     await_evidence,
     claim,
     expire,
+    lapse,
     next_step,
     note_evidence,
     settle,
@@ -91,7 +92,7 @@ def claim_next(
         return Idle(None)
     if prepared is not None and prepared.asked and prepared.exists is not None:
         _learn(tx, lease, prepared, now)
-    entry = _next_alive(tx, lease, instance, now)
+    entry = _next_alive(tx, lease, instance, now, rules.policy)
     if entry is None:
         return Idle(tx.line.next_attempt_at(lease.instance))
     if not rules.pace.unlimited:
@@ -110,10 +111,10 @@ def claim_next(
     return Claimed(claimed)
 
 
-def _next_alive(tx: Tx, lease: Lease, instance: Instance, now: float) -> Entry | None:
+def _next_alive(tx: Tx, lease: Lease, instance: Instance, now: float, policy: SendPolicy) -> Entry | None:
     """The item that is due; those whose time is over, or whose number does not exist, are settled on the way."""
     while (entry := tx.line.next_due(lease.instance, now)) is not None:
-        checked = expire(entry, now)
+        checked = lapse(expire(entry, now), now, policy)
         if checked is entry and not entry.on_wire and _is_absent(tx, entry, now):
             checked = settle(entry.noted(now, "refused", NOT_ON_WHATSAPP), ItemState.FAILED, now, NOT_ON_WHATSAPP)
         if checked is entry:
@@ -207,3 +208,13 @@ def expire_due(tx: Tx, now: float, limit: int) -> int:
     for entry in entries:
         save(tx, entry, expire(entry, now), now)
     return len(entries)
+
+
+def lapse_due(tx: Tx, now: float, policy: SendPolicy) -> int:
+    """Give up what waited for proof longer than the resend window, also where no link comes back. Returns how many."""
+    ended = 0
+    for instance in tx.instances.list():
+        for entry in tx.line.going_out(instance.id):
+            if save(tx, entry, lapse(entry, now, policy), now, instance) is not entry:
+                ended += 1
+    return ended
