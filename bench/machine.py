@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import sqlite3
@@ -10,6 +11,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+QUIET = 0.2
+"""Cores that may be busy with other things."""
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -55,6 +58,16 @@ class Meter:
         used = {name: cpu_seconds(pid) - self._before[name] for name, pid in self._pids.items()}
         others = (busy_seconds() - self._busy - sum(used.values())) / (time.monotonic() - self._began)
         return {name: seconds * 1000 / units for name, seconds in used.items()}, max(others, 0.0)
+
+
+async def until_quiet(patience: float) -> None:
+    """Wait until hardly anything runs on this machine, but no longer than `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        busy, began = busy_seconds(), time.monotonic()
+        await asyncio.sleep(1.0)
+        if (busy_seconds() - busy) / (time.monotonic() - began) < QUIET:
+            return
 
 
 def describe(node: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from bench.http_client import Connection
-from bench.machine import Meter
+from bench.machine import QUIET, Meter, until_quiet
 from bench.report import Figure, Result, Verdict
 from bench.stage import Stage, instance, plain_account
 
@@ -23,8 +23,9 @@ CONNECTIONS = 4
 GOAL = 0.70
 NOTHING = 0.03
 """Milliseconds per message below which a process had no part in it."""
-QUIET = 0.2
-"""Cores that may be busy with other things."""
+_ATTEMPTS = 4
+"""How many rounds are run, per round asked for, until enough of them were quiet."""
+_PATIENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,16 @@ async def run(stage: Stage, accounts: int, messages: int, rounds: int) -> Result
     # The first burst of each side compiles JavaScript and grows heaps; it counts for nothing.
     await plain_burst(stage, people, accounts, messages // 2)
     await wahub_burst(stage, people, accounts, messages // 2)
-    plain, wahub = [], []
-    for _ in range(rounds):
-        plain.append(await plain_burst(stage, people, accounts, messages))
-        wahub.append(await wahub_burst(stage, people, accounts, messages))
+    pairs: list[tuple[Round, Round]] = []
+    quiet: list[tuple[Round, Round]] = []
+    while len(quiet) < rounds and len(pairs) < rounds * _ATTEMPTS:
+        await until_quiet(_PATIENCE)
+        plain = await plain_burst(stage, people, accounts, messages)
+        pairs.append((plain, await wahub_burst(stage, people, accounts, messages)))
+        quiet = [pair for pair in pairs if max(one.others for one in pair) <= QUIET]
     await stage.check_clean()
-    return _result(plain, wahub, accounts, messages)
+    chosen = quiet or pairs
+    return _result([one for one, _ in chosen], [one for _, one in chosen], accounts, messages, len(pairs))
 
 
 async def plain_burst(stage: Stage, people: list[str], accounts: int, messages: int) -> Round:
@@ -103,7 +108,7 @@ async def _post_all(stage: Stage, connection: Connection, requests: list[tuple[i
         await stage.send(connection, account, to, text)
 
 
-def _result(plain: list[Round], wahub: list[Round], accounts: int, messages: int) -> Result:
+def _result(plain: list[Round], wahub: list[Round], accounts: int, messages: int, attempts: int) -> Result:
     ratio = Figure(tuple(ours.per_second / theirs.per_second for ours, theirs in zip(wahub, plain, strict=True)))
     rows = [["", "plain Baileys", "wahub"]]
     speed = {side: Figure(tuple(r.per_second for r in rounds)) for side, rounds in _sides(plain, wahub)}
@@ -119,7 +124,7 @@ def _result(plain: list[Round], wahub: list[Round], accounts: int, messages: int
     others = {side: Figure(tuple(r.others for r in rounds)) for side, rounds in _sides(plain, wahub)}
     rows.append(["cores busy with other things", others["plain"].show(2), others["wahub"].show(2)])
     verdict = Verdict(f"at least {GOAL:.0%} of the messages/s of plain Baileys", _percent(ratio), ratio.median >= GOAL)
-    shape = f"{accounts} accounts, {messages} messages each per round, {len(plain)} rounds: median (lowest to highest)."
+    shape = f"{accounts} accounts, {messages} messages each per round, {len(plain)} rounds"
     figures = {
         "ratio": ratio.as_json(),
         "perSecond": {side: figure.as_json() for side, figure in speed.items()},
@@ -127,6 +132,9 @@ def _result(plain: list[Round], wahub: list[Round], accounts: int, messages: int
         "othersCores": {side: figure.as_json() for side, figure in others.items()},
         "cpuMs": {side: {name: figure.as_json() for name, figure in found.items()} for side, found in cpu.items()},
     }
+    if attempts > len(plain):
+        shape += f" ({attempts - len(plain)} more did not count, because the machine was busy with other things)"
+    shape += ": median (lowest to highest)."
     disturbed = max(*others["plain"].values, *others["wahub"].values) > QUIET
     warning = ("The machine was busy with other things: the figures are too low, and the ratio may be off.",)
     return Result("Throughput", rows, (verdict,), figures, ("", shape, *(warning if disturbed else ())))
