@@ -109,6 +109,7 @@ class Gateway:
     async def run(self) -> int:
         """Serve until a signal (0) or until a part of it ends that must not end (1)."""
         self._stop.install()
+        await self._supervisor.boot()
         http = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http")
         await self._server.listening.wait()
         line = announce("listening", url=url_of(self._listener), pid=os.getpid(), version=__version__)

@@ -27,6 +27,7 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a small file so that a reader sees all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.touch(mode=0o600)
     temporary.write_text(text)
     temporary.replace(path)
 

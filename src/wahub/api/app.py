@@ -48,7 +48,8 @@ def build_api(deps: ApiDeps) -> FastAPI:
     app = FastAPI(
         title="wahub",
         version=settings.version,
-        docs_url="/docs",
+        # FastAPI's page would load scripts from somebody else's server.
+        docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,

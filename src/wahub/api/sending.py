@@ -39,7 +39,7 @@ POLL_ACTION = "confirmPoll"
 """The action in the order key of every poll, whatever the caller's `action` says (contract C.1)."""
 
 _PRIORITIES, _AUDIENCES = tuple(Priority), tuple(Audience)
-_ZONED = "must be milliseconds since 1970, or ISO 8601 with its zone such as 2030-01-31T09:00:00Z"
+_ZONED = "must be milliseconds since 1970, or ISO 8601 with its zone such as 2026-12-31T09:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)

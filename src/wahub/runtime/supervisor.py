@@ -41,14 +41,21 @@ class Supervisor:
         self._deleting: dict[InstanceId, asyncio.Task[None]] = {}
         self._unlinking: set[InstanceId] = set()
         self._on_restored = on_restored
+        self._found: list[Instance] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[InstanceId] = set()
         """Instances that the restore will start when their turn comes."""
 
+    async def boot(self) -> None:
+        """Before anyone may look: no link is up, and the store says so. `run` does it if nobody did."""
+        now = self._deps.clock.now()
+        self._found = await self._deps.database.write(lambda tx: instance.boot(tx, now))
+
     async def run(self) -> None:
         """Supervise until cancelled; call `stop` afterwards."""
-        now = self._deps.clock.now()
-        found = await self._deps.database.write(lambda tx: instance.boot(tx, now))
+        if self._found is None:
+            await self.boot()
+        found = self._found or []
         self._spawn(self._leaser.run())
         self._spawn(Janitor(self._deps).run())
         restoring = [known for known in found if known.observed.phone and not known.deleting]

@@ -23,7 +23,7 @@ class QueueItem:
     entry: Entry
     next_attempt_at: float | None
     eligible: bool
-    """Whether it could go now but for its turn."""
+    """Whether its turn is now (contract C.3); a typing indicator may come before the claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,12 @@ def overview(tx: Tx, wanted: InstanceId, now: float, pace: Pace, typing: TypingP
     stuck = _stuck(entries)
     waiting = [_waiting(entry, instance, typing) for entry in entries if _waits(entry) and entry.id not in stuck]
     times = forecast(waiting, claims, now, pace)
+    turns = {item.id: times[item.id] - item.typing for item in waiting if item.id in times}
     items = tuple(
         QueueItem(
             entry,
             None if entry.id in stuck else max(times.get(entry.id, now), now),
-            entry.id not in stuck and entry.next_attempt_at <= now and entry.joined_at <= now,
+            entry.id not in stuck and turns.get(entry.id, float("inf")) <= now,
         )
         for entry in entries
         if not entry.gave_up
