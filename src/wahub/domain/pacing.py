@@ -32,8 +32,6 @@ class Pace:
 def next_slot(claims: Sequence[float], now: float, pace: Pace) -> float:
     """When the next claim is due: `now` or later. `claims` are past claim times of the last hour, oldest first."""
     due = now
-    # A clock that was set back leaves claims in the future: they count as made now.
-    claims = [min(at, now) for at in claims]
     for limit, window in ((pace.per_minute, MINUTE), (pace.per_hour, HOUR)):
         inside = [at for at in claims if at > now - window]
         if limit and len(inside) >= limit:
