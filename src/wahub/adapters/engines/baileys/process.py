@@ -200,9 +200,13 @@ class EngineProcess:
     def _flush(self) -> None:
         data = b"".join(self._outgoing)
         self._outgoing.clear()
-        if self._input is None or self._exited.is_set() or not data:
+        if self._input is None or self._input.is_closing() or self._exited.is_set() or not data:
             return
-        self._input.write(data)
+        try:
+            self._input.write(data)
+        except (OSError, RuntimeError):
+            # uvloop closes the pipe of a process that was just killed before it tells us; its death is noticed anyway.
+            return
         if self._input.get_write_buffer_size() > _MAX_QUEUED_BYTES:
             log.error("Engine process %d takes nothing any more: killed", self.number)
             self._signal_kill()
