@@ -105,7 +105,8 @@ class Chaos:
             case "drop_tcp":
                 order = {"match": {"number": shop.account.phone.number, "stanza": "message"}, "do": {"drop": {}}}
             case _:
-                self.town.switch_off(customer)
+                # Also the shop's own phone, whose copy would prove that the server has the message.
+                self.town.switch_off(customer, shop.account.phone.number)
                 order = {"match": to_customer, "do": {"noAck": {}}, "times": 2}
         self.box.control("POST", "faults", order)
 

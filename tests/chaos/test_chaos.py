@@ -18,17 +18,17 @@ LOST_ACKS = Plan(
     seed=0,
     shops=2,
     rounds=(
+        # The receiver's phone is off, so nothing but a repeat helps: time enough for two of them.
         Round(
-            faults=(
-                WireFault("no_ack_while_off", 0, 0, 0),
-                WireFault("no_ack_while_off", 1, 1, 0),
-                WireFault("drop_stanza", 0, 1, 0),
-                WireFault("drop_stanza", 1, 0, 0),
-            ),
-            pause=4.0,
+            faults=(WireFault("no_ack_while_off", 0, 0, 0), WireFault("no_ack_while_off", 1, 1, 0)),
+            pause=7.0,
             death=Death("engine", 0, None, 0),
         ),
-        Round(faults=(WireFault("drop_stanza", 0, 0, 0),), pause=1.0, death=Death("gateway", 0, None, 0)),
+        Round(
+            faults=(WireFault("drop_stanza", 0, 1, 0), WireFault("drop_stanza", 1, 0, 0)),
+            pause=2.0,
+            death=Death("gateway", 0, None, 0),
+        ),
     ),
 )
 """Where a careless gateway goes wrong: proof withheld while the phone has the message, or never got it."""

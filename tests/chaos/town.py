@@ -103,11 +103,12 @@ class Town:
         if self.failures:
             raise self.failures[0]
 
-    def switch_off(self, number: str) -> None:
-        """A phone goes off; what is sent to it waits."""
+    def switch_off(self, *numbers: str) -> None:
+        """Phones go off; what is sent to them waits."""
         with self._switching:
-            self.box.control("POST", f"phones/{number}/online", {"online": False})
-            self._off.add(number)
+            for number in numbers:
+                self.box.control("POST", f"phones/{number}/online", {"online": False})
+                self._off.add(number)
 
     def switch_all_on(self) -> None:
         """All phones are on again."""
