@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 WIRE_FAULTS = ("no_ack", "late_ack", "drop_stanza", "drop_tcp", "no_ack_while_off")
-"""Ack withheld, ack late, stanza swallowed, socket closed, ack withheld while the phones that prove it are off."""
+"""Ack withheld, ack late, stanza swallowed, socket closed, ack withheld with the phones that prove it off."""
 
 GATEWAY_POINTS = ("after_accept", "after_claim", "after_ack", "after_settle", "after_ingest")
 ENGINE_POINTS = ("after_wire", "after_spool", "after_key_commit", "after_receipt")
