@@ -33,16 +33,22 @@ async def test_closed_links_leave_nothing_behind(
     await account.pair(engine)
     await until(lambda: engine.vitals)
 
-    async def cycles(count: int) -> wire.Pong:
+    async def cycles(count: int) -> tuple[wire.Pong, int]:
+        """The last vitals, and the least heap seen: what is left when garbage was just collected."""
+        least = engine.vitals[0].heap
         for _ in range(count):
             await account.login(engine)
             await account.link.close()
-        return await _vitals(engine)
+            least = min(least, engine.vitals[0].heap)
+        last = await _vitals(engine)
+        return last, min(least, last.heap)
 
-    early = await cycles(10)
-    late = await cycles(CYCLES)
+    await cycles(10)
+    early, early_heap = await cycles(CYCLES // 2)
+    late, late_heap = await cycles(CYCLES // 2)
     assert late.handles <= early.handles + 3
-    assert late.heap - early.heap < CYCLES * 500_000
+    # A socket that stays behind keeps about 2 MB (docs/benchmarks.md).
+    assert late_heap - early_heap < CYCLES // 2 * 500_000
 
 
 async def test_accounts_write_to_one_person_at_once(engine: BaileysEngine, box: Box) -> None:
