@@ -20,7 +20,8 @@ WahubError
 ├── StoreBusyError               another worker holds the SQLite store
 ├── LinkError
 │   ├── LinkLostError            the link closed before or during a call
-│   └── EngineDownError          the engine process is not running
+│   ├── EngineDownError          the engine process is not running
+│   └── PairingRefusedError      no pairing code can be had on this link now
 └── IllegalTransitionError       the state table forbids it: a bug, never a caller's mistake
 """
 
@@ -145,6 +146,10 @@ class LinkLostError(LinkError):
 
 class EngineDownError(LinkError):
     """The engine process is not running; the link it held is gone."""
+
+
+class PairingRefusedError(LinkError):
+    """No pairing code can be had: the text says why, without the number."""
 
 
 class IllegalTransitionError(WahubError):

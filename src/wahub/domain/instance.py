@@ -14,7 +14,7 @@ The rules, in words (contract B and 0.12):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from wahub.domain.errors import IllegalTransitionError
@@ -50,6 +50,17 @@ class Event(StrEnum):
     RETRY = "retry"
 
 
+class Stage(StrEnum):
+    """How far a link got before it ended (contract 0.12 treats the two sides of the handshake differently)."""
+
+    UNREACHED = "unreached"
+    """The encrypted handshake never completed: the server, the network or the proxy was not there."""
+    REACHED = "reached"
+    """It completed; the account was not logged in yet."""
+    OPEN = "open"
+    """Logged in."""
+
+
 class Disconnect(StrEnum):
     """Why a link ended (contract B.6), mapped once by each engine adapter from its own codes."""
 
@@ -68,6 +79,10 @@ class Disconnect(StrEnum):
     """The engine closed the link because its lease term was not extended."""
     ENGINE_DIED = "engine_died"
     CLOSED_BY_US = "closed_by_us"
+    RECYCLED = "recycled"
+    """We ended it on purpose, to open another at once: the process was swollen, or a caller or a timer asked."""
+    CREDENTIALS_UNREADABLE = "credentials_unreadable"
+    """What the store holds is no session: trying again changes nothing."""
     UNKNOWN = "unknown"
 
     @property
@@ -166,6 +181,16 @@ def accepts_sends(state: State) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How the engine presents this instance; None leaves it to the engine."""
+
+    device_name: str | None = None
+    """What the phone's list of linked devices shows; read by WhatsApp when the account is paired."""
+    mark_online: bool | None = None
+    """Whether the account appears online while linked; the phone then gets no notifications of its own."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What the caller set."""
 
@@ -175,6 +200,9 @@ class Config:
     """Names of events to post; empty means the standard set (contract D.4)."""
     typing_enabled: bool = True
     apply_typing_to: tuple[str, ...] = ("customer",)
+    proxy: str | None = field(default=None, repr=False)
+    """`http://`, `https://` or `socks5://` URL, perhaps with a user and a password, which is never shown."""
+    engine: EngineOptions = EngineOptions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ the change is durable, and the engine puts no frame on the wire that depends on 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from wahub.domain.ids import ChatId, InstanceId, MessageId
-from wahub.domain.instance import Disconnect
+from wahub.domain.instance import Disconnect, EngineOptions, Stage
 from wahub.domain.message import Content
 from wahub.domain.outbox import SendAcked, SendNotStarted, SendRefused, SendResult, SendUncertain
 from wahub.domain.session import KeyChanges, KeyName
@@ -34,9 +34,12 @@ __all__ = [
     "Link",
     "LinkEvent",
     "LinkSpec",
+    "LinkVitals",
     "Opened",
     "OwnIdentity",
     "Paired",
+    "PairingCode",
+    "Probe",
     "QrShown",
     "Receipted",
     "SendAcked",
@@ -54,6 +57,37 @@ class LinkSpec:
     instance: InstanceId
     epoch: int
     trusted_until: float
+    proxy: str | None = field(default=None, repr=False)
+    """`http://`, `https://` or `socks5://` URL, with its password; all traffic of the link goes through it."""
+    options: EngineOptions = EngineOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkVitals:
+    """Signs of life of a link, at most a few seconds old. Times are monotonic seconds of this process."""
+
+    heard_at: float
+    """When the last frame of any kind came from the server, keep-alives included."""
+    unanswered_since: float | None = None
+    """Since when a keep-alive of ours waits for its answer."""
+    unhandled_since: float | None = None
+    """Since when a received message is neither reported nor refused: the oldest of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What asking the server came to. `logged_in`: it has accepted the account; `answered`: it answered a ping now."""
+
+    logged_in: bool
+    answered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PairingCode:
+    """Eight characters to type into the phone (shown as XXXX-XXXX), good for `ttl` seconds. Never logged."""
+
+    code: str = field(repr=False)
+    ttl: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +122,10 @@ class Paired:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Logged in and usable."""
+    """Logged in and usable. `polled`: the library did not say so by itself; a probe found out."""
 
     me: OwnIdentity
+    polled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +182,7 @@ class Closed:
     reason: Disconnect
     code: int | None
     detail: str
+    stage: Stage = Stage.REACHED
 
 
 LinkEvent = QrShown | Paired | Opened | CaughtUp | Acked | Receipted | Inbound | Closed
@@ -188,6 +224,23 @@ class Link(Protocol):
 
     async def exists(self, chat: ChatId) -> bool | None:
         """Whether WhatsApp knows this phone number; None when it gave no answer. Never raises."""
+
+    @property
+    def vitals(self) -> LinkVitals:
+        """Its signs of life; `heard_at` is the time of opening while nothing came yet."""
+
+    async def probe(self) -> Probe:
+        """Ask the server for a sign of life, and wait at most 10 s.
+
+        If it answers on a link that is logged in and yet was not reported open, the link opens by this:
+        `Opened(polled=True)` follows as an event. Never raises.
+        """
+
+    async def pairing_code(self, phone: str) -> PairingCode:
+        """A code to link by, instead of the QR code. `phone` is digits with the country code.
+
+        PairingRefusedError when the link does not wait for pairing, or WhatsApp refuses the number.
+        """
 
     def extend(self, trusted_until: float) -> None:
         """Lengthen the term (monotonic seconds). Shorter or past values are ignored."""
