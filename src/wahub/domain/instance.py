@@ -8,8 +8,10 @@ The rules, in words (contract B and 0.12):
   there.
 - A QR code in `ready`, or while an authenticated link still connects, is spurious and changes nothing.
 - `ready` comes only from an opened link.
+- `error`, `failed_qr_timeout` and `restricted` end by a request only; `paused` by its wake time or a request.
+- Browser engines also have `starting_browser`, before `connecting`; an engine that opens a socket has nothing to start.
 
-`TRANSITIONS` says it all; anything else raises `IllegalTransitionError`.
+`TRANSITIONS` says it all (docs/states.md is drawn from it); anything else raises `IllegalTransitionError`.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from wahub.domain.ids import InstanceId
 
 
 class State(StrEnum):
-    """Observed state (contract B.1; a socket engine never shows `starting_browser`)."""
+    """Observed state (contract B.1)."""
 
     CONNECTING = "connecting"
     NEEDS_QR = "needs_qr"
@@ -35,18 +37,35 @@ class State(StrEnum):
 
 
 class Event(StrEnum):
-    """What moves an instance."""
+    """What moves an instance (contract B.3)."""
 
     LINK_STARTED = "link_started"
+    """A link is being opened: at first, on one of the fast attempts, or by a restart."""
+    LINK_RETRIED = "link_retried"
+    """One of the slow attempts after the fast ones: nothing promises that it will do better (contract 0.12)."""
     QR = "qr"
     QR_ENDED = "qr_ended"
-    PAIRED = "paired"
-    OPENED = "opened"
-    LINK_LOST = "link_lost"
+    """All codes of a round were shown and none was scanned."""
+    QR_GIVEN_UP = "qr_given_up"
+    PAIRED = "authenticated"
+    OPENED = "ready"
+    LINK_LOST = "disconnected"
+    PAIRING_LOST = "pairing_lost"
+    """A link of an account that is not linked yet broke: it goes on being set up."""
+    COOLDOWN = "cooldown"
+    COOLDOWN_OVER = "cooldown_over"
     RESTART_REQUIRED = "restart_required"
+    RESTART = "restart"
     LOGGED_OUT = "logged_out"
+    AUTH_FAILED = "auth_failure"
+    """The login was refused: the credentials are dead."""
     REPLACED = "replaced"
-    BANNED = "banned"
+    RESTRICTED = "restricted"
+    LIMIT_REACHED = "restart_limit"
+    EXHAUSTED = "reconnect_exhausted"
+    """The fast attempts are used up, and the operator wants a new scan then (RECONNECT_EXHAUSTED=needs_qr)."""
+    READY_TIMED_OUT = "ready_timeout"
+    FAILED = "failed"
     RETRY = "retry"
 
 
@@ -85,70 +104,99 @@ class Disconnect(StrEnum):
     """What the store holds is no session: trying again changes nothing."""
     UNKNOWN = "unknown"
 
-    @property
-    def event(self) -> Event:
-        """The transition event that this reason stands for."""
-        return _EVENT_OF.get(self, Event.LINK_LOST)
 
-
-_EVENT_OF = {
-    Disconnect.LOGGED_OUT: Event.LOGGED_OUT,
-    Disconnect.MULTIDEVICE_MISMATCH: Event.LOGGED_OUT,
-    Disconnect.BANNED: Event.BANNED,
-    Disconnect.REPLACED: Event.REPLACED,
-    Disconnect.RESTART_REQUIRED: Event.RESTART_REQUIRED,
-    Disconnect.QR_EXPIRED: Event.QR_ENDED,
-}
 
 _RECONNECTING = {
     Event.LINK_STARTED: State.CONNECTING,
+    Event.LINK_RETRIED: State.DISCONNECTED,
     Event.QR: State.NEEDS_QR,
-    Event.PAIRED: State.CONNECTING,
     Event.OPENED: State.READY,
     Event.LINK_LOST: State.DISCONNECTED,
+    Event.COOLDOWN: State.PAUSED,
     Event.RESTART_REQUIRED: State.CONNECTING,
+    Event.RESTART: State.CONNECTING,
     Event.LOGGED_OUT: State.NEEDS_QR,
+    Event.AUTH_FAILED: State.NEEDS_QR,
     Event.REPLACED: State.PAUSED,
-    Event.BANNED: State.RESTRICTED,
-    Event.QR_ENDED: State.NEEDS_QR,
+    Event.RESTRICTED: State.RESTRICTED,
+    Event.LIMIT_REACHED: State.PAUSED,
+    Event.READY_TIMED_OUT: State.PAUSED,
+    Event.FAILED: State.ERROR,
 }
+"""What all states share in which links come and go."""
 
 TRANSITIONS: dict[State, dict[Event, State]] = {
-    State.CONNECTING: _RECONNECTING,
-    State.DISCONNECTED: _RECONNECTING,
-    State.PAUSED: _RECONNECTING,
+    State.CONNECTING: {
+        **_RECONNECTING,
+        Event.PAIRED: State.CONNECTING,
+        Event.PAIRING_LOST: State.CONNECTING,
+        Event.EXHAUSTED: State.NEEDS_QR,
+    },
+    State.DISCONNECTED: {
+        **_RECONNECTING,
+        Event.PAIRED: State.DISCONNECTED,
+        Event.EXHAUSTED: State.NEEDS_QR,
+    },
+    State.PAUSED: {
+        **_RECONNECTING,
+        Event.PAIRED: State.PAUSED,
+        Event.COOLDOWN_OVER: State.DISCONNECTED,
+        Event.EXHAUSTED: State.NEEDS_QR,
+    },
     State.READY: {
-        # The end of the last link was not written down: its worker died, or the store failed at that moment.
-        Event.LINK_STARTED: State.CONNECTING,
+        # LINK_STARTED, LINK_RETRIED: the end of the last link was not written down, because its worker died or the
+        # store failed at that moment.
+        **_RECONNECTING,
         Event.QR: State.READY,
+        Event.PAIRED: State.READY,
         Event.OPENED: State.READY,
-        Event.LINK_LOST: State.DISCONNECTED,
-        Event.RESTART_REQUIRED: State.CONNECTING,
-        Event.LOGGED_OUT: State.NEEDS_QR,
-        Event.REPLACED: State.PAUSED,
-        Event.BANNED: State.RESTRICTED,
     },
     State.NEEDS_QR: {
         Event.LINK_STARTED: State.NEEDS_QR,
+        Event.LINK_RETRIED: State.NEEDS_QR,
         Event.QR: State.NEEDS_QR,
         Event.QR_ENDED: State.NEEDS_QR,
+        Event.QR_GIVEN_UP: State.FAILED_QR_TIMEOUT,
         Event.PAIRED: State.CONNECTING,
         Event.OPENED: State.READY,
         Event.LINK_LOST: State.NEEDS_QR,
+        Event.PAIRING_LOST: State.NEEDS_QR,
+        Event.EXHAUSTED: State.NEEDS_QR,
         Event.RESTART_REQUIRED: State.CONNECTING,
         Event.LOGGED_OUT: State.NEEDS_QR,
+        Event.AUTH_FAILED: State.NEEDS_QR,
         Event.REPLACED: State.PAUSED,
-        Event.BANNED: State.RESTRICTED,
+        Event.RESTRICTED: State.RESTRICTED,
+        Event.FAILED: State.ERROR,
     },
     State.RESTRICTED: {
+        Event.RESTRICTED: State.RESTRICTED,
+        # By hand only, once the restriction is over.
+        Event.RESTART: State.CONNECTING,
         Event.LINK_STARTED: State.CONNECTING,
-        Event.BANNED: State.RESTRICTED,
         # A caller unlinks it, to pair another account.
         Event.LOGGED_OUT: State.NEEDS_QR,
     },
-    State.ERROR: {Event.RETRY: State.CONNECTING},
-    State.FAILED_QR_TIMEOUT: {Event.RETRY: State.CONNECTING},
+    State.ERROR: {
+        Event.RETRY: State.CONNECTING,
+        Event.LINK_STARTED: State.ERROR,
+        Event.LINK_LOST: State.ERROR,
+        Event.QR: State.NEEDS_QR,
+        Event.OPENED: State.READY,
+        Event.LOGGED_OUT: State.NEEDS_QR,
+        Event.AUTH_FAILED: State.NEEDS_QR,
+        Event.FAILED: State.ERROR,
+    },
+    State.FAILED_QR_TIMEOUT: {
+        Event.RETRY: State.CONNECTING,
+        Event.LINK_LOST: State.FAILED_QR_TIMEOUT,
+        Event.LOGGED_OUT: State.NEEDS_QR,
+        Event.AUTH_FAILED: State.NEEDS_QR,
+    },
 }
+
+_WHILE_AUTHENTICATED = {State.CONNECTING: {Event.QR: State.CONNECTING}}
+"""A code on a link that was paired a moment ago is spurious (contract B.3)."""
 
 _PUBLIC = {
     State.READY: "ready",
@@ -159,8 +207,13 @@ _PUBLIC = {
 }
 
 
-def transition(state: State, event: Event) -> State:
-    """The state after `event`; IllegalTransitionError if the table has no such move."""
+def transition(state: State, event: Event, *, authenticated: bool = False) -> State:
+    """The state after `event`; IllegalTransitionError if the table has no such move.
+
+    `authenticated`: the account was paired and has not been ready since.
+    """
+    if authenticated and event in _WHILE_AUTHENTICATED.get(state, {}):
+        return _WHILE_AUTHENTICATED[state][event]
     try:
         return TRANSITIONS[state][event]
     except KeyError:
@@ -225,6 +278,18 @@ class Observed:
     ready_at: float | None = None
     last_ready_at: float | None = None
     restart_attempts: int = 0
+    """Attempts to get a link back since it was ready."""
+
+    @property
+    def linked(self) -> bool:
+        """Whether there are credentials that nobody declared dead: paired, and not logged out since."""
+        return self.authenticated_at is not None
+
+    @property
+    def awaits_ready(self) -> bool:
+        """Paired, and not ready since."""
+        paired, ready = self.authenticated_at, self.last_ready_at
+        return paired is not None and (ready is None or ready < paired)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ class Delivery:
     state: DeliveryState = DeliveryState.PENDING
     attempts: int = 0
     last_error: str | None = None
+    attempted_at: float | None = None
     position: int = 0
     """Order of creation, given by the store."""
 
@@ -250,9 +251,9 @@ def after_attempt(delivery: Delivery, answer: Answer, now: float, unit: float, p
     """The delivery after one more attempt: delivered, waiting for the next, or dead. `unit` is random in [0, 1)."""
     attempts = delivery.attempts + 1
     if answer.ok:
-        return replace(delivery, state=DeliveryState.DELIVERED, attempts=attempts, last_error=None)
+        return replace(delivery, state=DeliveryState.DELIVERED, attempts=attempts, attempted_at=now, last_error=None)
     error = answer.error or f"HTTP {answer.status}"
-    failed = replace(delivery, attempts=attempts, last_error=error)
+    failed = replace(delivery, attempts=attempts, attempted_at=now, last_error=error)
     retry_at = now + min(policy.jittered(attempts, unit), policy.cap)
     if delivery.event in _NEVER_RETRIED or retry_at >= delivery.expires_at:
         return replace(failed, state=DeliveryState.DEAD)

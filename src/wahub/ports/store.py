@@ -18,6 +18,7 @@ from wahub.domain.ids import InstanceId, MessageId, QueueId, WorkerId
 from wahub.domain.inbox import Received
 from wahub.domain.instance import Instance
 from wahub.domain.lease import Lease
+from wahub.domain.lifecycle import Incident, Lifecycle
 from wahub.domain.outbox import Entry, IdempotencyKey, ItemState
 from wahub.domain.session import KeyChanges, KeyName
 from wahub.domain.webhook import Delivery
@@ -45,6 +46,28 @@ class Instances(Protocol):
 
     def next_sequence(self, instance: InstanceId) -> int:
         """Take the next number of the instance's event sequence (1, 2, …), without gaps once committed."""
+
+
+class Lifecycles(Protocol):
+    """Lifecycle records and incidents. The lease holder writes them; callers' requests write what they ask for."""
+
+    def get(self, instance: InstanceId, *, for_update: bool = False) -> Lifecycle:
+        """The record; all defaults when none was written. Locked against other writers when `for_update`."""
+
+    def list(self) -> Sequence[Lifecycle]:
+        """All records that were written."""
+
+    def asked(self) -> Sequence[InstanceId]:
+        """Instances of which a caller asked something that was not taken up yet."""
+
+    def save(self, record: Lifecycle) -> None:
+        """Write the whole record; InstanceNotFoundError when the instance is gone."""
+
+    def add_incident(self, instance: InstanceId, incident: Incident) -> None:
+        """Write an incident down; those older than the latest hundred of the instance are forgotten."""
+
+    def incidents(self, instance: InstanceId, limit: int) -> Sequence[Incident]:
+        """The latest, newest first."""
 
 
 class Leases(Protocol):
@@ -177,8 +200,20 @@ class Contacts(Protocol):
 class Inbox(Protocol):
     """Received messages."""
 
+    def last_received_at(self, instance: InstanceId) -> float | None:
+        """When the latest message of this instance was stored."""
+
     def add(self, received: Received, now: float) -> bool:
         """Insert or ignore; True if it was new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """One attempt to post an event; `error` is None when it was taken."""
+
+    event: str
+    at: float
+    error: str | None
 
 
 class Webhooks(Protocol):
@@ -197,7 +232,10 @@ class Webhooks(Protocol):
         """The earliest time later than `after` of any pending delivery that heads its lane."""
 
     def save(self, delivery: Delivery) -> None:
-        """Write state, attempts, next_attempt_at and last_error; nothing if the delivery is gone."""
+        """Write state, attempts, attempted_at, next_attempt_at and last_error; nothing if the delivery is gone."""
+
+    def last_attempt(self, instance: InstanceId) -> Attempted | None:
+        """What became of the latest attempt to post anything of this instance."""
 
     def supersede(self, instance: InstanceId, event: str) -> int:
         """Drop pending deliveries of that event (a `qr` dies with its code); returns how many."""
@@ -221,6 +259,7 @@ class Tx(Protocol):
     """One transaction, alive only inside the function that got it."""
 
     instances: Instances
+    lifecycles: Lifecycles
     leases: Leases
     outbox: Outbox
     line: Line
