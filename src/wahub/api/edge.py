@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wahub.api.auth import Guard
 from wahub.api.problems import unhandled
-from wahub.api.times import iso
+from wahub.domain.times import iso
 
 log = structlog.get_logger("wahub.http")
 _root = logging.getLogger()

@@ -15,7 +15,7 @@ import msgspec
 from starlette.responses import Response
 
 from wahub.api.body import Fields
-from wahub.api.times import iso
+from wahub.domain.times import iso
 from wahub.domain.errors import InvalidFieldError
 from wahub.domain.instance import Config, Disconnect, Instance, State, public_status
 from wahub.domain.pacing import Pace

@@ -26,6 +26,8 @@ def sandbox(
     env_file: Annotated[
         Path | None, typer.Option(help="Gets the three WAHUB_WA_… lines that point a gateway at this sandbox.")
     ] = None,
+    qr_first_ms: Annotated[int, typer.Option(min=1, help="How long the first QR code of a pairing works.")] = 60_000,
+    qr_next_ms: Annotated[int, typer.Option(min=1, help="How long each of the five others works.")] = 20_000,
     i_know: Annotated[
         bool, typer.Option("--i-know", help="Allow an address that is not loopback. Anybody there controls the phones.")
     ] = False,
@@ -48,6 +50,8 @@ def sandbox(
         ready_file=ready_file,
         env_file=env_file,
         i_know=i_know,
+        qr_first_ms=qr_first_ms,
+        qr_next_ms=qr_next_ms,
     )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:

@@ -105,7 +105,6 @@ class Disconnect(StrEnum):
     UNKNOWN = "unknown"
 
 
-
 _RECONNECTING = {
     Event.LINK_STARTED: State.CONNECTING,
     Event.LINK_RETRIED: State.DISCONNECTED,

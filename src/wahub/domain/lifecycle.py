@@ -20,8 +20,6 @@ class Ask(StrEnum):
     HARD_RESTART = "hard_restart"
     RETRY = "retry"
     PAIRING_CODE = "pairing_code"
-    RECONNECT = "reconnect"
-    """Do not sit out the pause."""
 
 
 class IncidentKind(StrEnum):
@@ -161,11 +159,6 @@ def qr_step(observed: Observed, record: Lifecycle, policy: QrPolicy, now: float)
     if attempt > policy.attempts:
         return QrStep.GIVE_UP
     return QrStep.RELOAD if attempt == 1 else QrStep.RECREATE
-
-
-def next_qr_look(observed: Observed, record: Lifecycle, policy: QrPolicy, now: float) -> float | None:
-    """When `qr_step` may give another answer; None while the instance waits for no scan."""
-    return now + policy.every if observed.state is State.NEEDS_QR else None
 
 
 def entered(record: Lifecycle, before: State, after: State, event: Event, now: float) -> Lifecycle:

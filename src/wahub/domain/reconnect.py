@@ -14,7 +14,7 @@ In words:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from wahub.domain.instance import Disconnect, Event, Observed, Stage, State
 from wahub.domain.lifecycle import IncidentKind, Lifecycle
@@ -31,8 +31,8 @@ _RESTART_SPREAD = 30.0
 class ReconnectPolicy:
     """What an operator sets; seconds."""
 
-    ladder: ReconnectLadder = ReconnectLadder()
-    pairing: Backoff = Backoff(2.0, 30.0)
+    ladder: ReconnectLadder = field(default_factory=ReconnectLadder)
+    pairing: Backoff = field(default_factory=lambda: Backoff(2.0, 30.0))
     pairing_attempts: int = 10
     auto: bool = True
     """Whether links that were lost come back by themselves (DISABLE_AUTO_RECONNECT)."""

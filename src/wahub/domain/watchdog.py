@@ -65,7 +65,7 @@ class Timers:
     connecting_restarts: int = 2
     soft_restart: float = 180.0
     hard_restart: float = 180.0
-    restart_backoff: Backoff = Backoff(2.0, 3600.0)
+    restart_backoff: Backoff = field(default_factory=lambda: Backoff(2.0, 3600.0))
     restart_waits: tuple[float, ...] = ()
     """The waits before the soft and the hard restart, instead of the backoff."""
     health_every: float = 1200.0

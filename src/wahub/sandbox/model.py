@@ -67,6 +67,14 @@ class PairingRequest:
     adv_secret: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class CodeRequest:
+    """A companion that shows a linking code: the server's reference and the companion's wrapped key (80 bytes)."""
+
+    ref: str
+    wrapped_key: bytes
+
+
 class RefusedError(Exception):
     """The network refuses: `status` is the HTTP status of the control API (400, 404, 409), the text the remedy."""
 
@@ -96,6 +104,18 @@ class NetworkPort(Protocol):
         RefusedError 409 when the reference expired or was used. The server sends `pair-success`; the device counts as
         linked when its signature came back and verified.
         """
+
+    def code_request(self, phone: Jid) -> CodeRequest:
+        """The newest request to be linked by a code with the phone's number. RefusedError 409 when none waits."""
+
+    async def answer_code(self, phone: Jid, ref: str, wrapped_key: bytes, identity: bytes) -> tuple[bytes, bytes]:
+        """Hand the phone's wrapped key and identity key to the companion: its key bundle and its identity key.
+
+        RefusedError 409 when the request ended or the companion does not answer.
+        """
+
+    def pair_by_code(self, phone: Jid, ref: str, adv_secret: bytes, account_signature: AccountSigner) -> int:
+        """Link the companion behind a request that was answered; returns its device id, as `pair` does."""
 
 
 class AccountSigner(Protocol):

@@ -26,7 +26,8 @@ import uvicorn
 from wahub.sandbox.control.app import build_control_app
 from wahub.sandbox.media import MediaApp, MediaCertificate, write_certificates
 from wahub.sandbox.network import persist, trust
-from wahub.sandbox.network.asgi import ChatApp, Committed, Receive, Send
+from wahub.sandbox.network.asgi import ChatApp, ChatConnection, Committed, Receive, Send
+from wahub.sandbox.network.core import PairingTimes
 from wahub.sandbox.network.network import Network
 from wahub.sandbox.network.store import Store
 from wahub.sandbox.world import World
@@ -46,7 +47,10 @@ class SandboxSettingError(SandboxError):
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """The flags of `wahub sandbox`. Port 0 means any free port; without `seed` the keys are random, or the file's."""
+    """The flags of `wahub sandbox`. Port 0 means any free port; without `seed` the keys are random, or the file's.
+
+    `qr_first_ms`, `qr_next_ms`: how long the first QR code of a registration lives, and each of the other five.
+    """
 
     host: str = "127.0.0.1"
     port: int = 4480
@@ -56,6 +60,8 @@ class SandboxOptions:
     ready_file: Path | None = None
     env_file: Path | None = None
     i_know: bool = False
+    qr_first_ms: int = 60_000
+    qr_next_ms: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,7 @@ async def running(options: SandboxOptions) -> AsyncIterator[Addresses]:
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(store.close)
         keys = trust.keys_from_seed(_seed(options, store))
-        network = Network(keys, store)
+        network = Network(keys, store, PairingTimes(options.qr_first_ms / 1000, options.qr_next_ms / 1000))
         world = World(network, trust_root=keys.trust_root, journal=store if store.durable else None)
         world.restore({"phone/" + key: value for key, value in store.rows("phone/")})
         directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wahub-sandbox-")))
@@ -184,7 +190,7 @@ def _config(app: Any, certificate: MediaCertificate | None = None) -> uvicorn.Co
         log_level="warning",
         access_log=False,
         server_header=False,
-        ws="websockets-sansio",
+        ws=ChatConnection,
         ws_max_size=_MAX_MESSAGE_BYTES,
         ws_ping_interval=None,
         ws_ping_timeout=None,

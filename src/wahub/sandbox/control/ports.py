@@ -57,7 +57,7 @@ class NetworkControl(NetworkPort, Protocol):
         """Apply a fault at once to a live socket. 404 no such device, 409 not connected, 400 unknown fault."""
 
     def stats(self) -> dict[str, Any]:
-        """`{connections, maxConnectionsPerDevice, logins, messages, iq, violations}`."""
+        """Counters by name, `devices`, `messages`, `iq` and `violations` (see `docs/sandbox.md`)."""
 
     def trace(self, number: str | None, after: int) -> Sequence[dict[str, Any]]:
         """Decoded stanzas with `seq` greater than `after`, newest last, without keys and plaintext."""

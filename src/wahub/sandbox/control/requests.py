@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from wahub.sandbox.model import LID_SERVER, PN_SERVER, PairingRequest, RefusedError
 from wahub.sandbox.phone.content import Contact, Content, Delete, Edit, Location, Poll, Reaction, Text, vcard_of
+from wahub.sandbox.phone.linkcode import UnreadableCodeError, read_code
 from wahub.sandbox.phone.qr import UnreadableQrError, read_text, text_from_picture
 
 MAX_WAIT_MS = 300_000
@@ -111,6 +112,14 @@ def pairing_request(body: dict[str, Any]) -> PairingRequest:
         return read_text(text if field == "qr" else text_from_picture(_picture(text)))
     except UnreadableQrError as error:
         raise RefusedError(400, f"{field}: {error}") from error
+
+
+def linking_code(body: dict[str, Any]) -> str:
+    """The code that a client shows, typed with or without its dash, in either case."""
+    try:
+        return read_code(text_field(body, "code", limit=64))
+    except UnreadableCodeError as error:
+        raise RefusedError(400, f"code: {error}") from error
 
 
 def _picture(text: str) -> bytes:

@@ -29,7 +29,8 @@ class Device:
     """A companion of an account, as the server knows it: public keys, mail and the live socket.
 
     `device_identity` is the encoded AdvSignedDeviceIdentity with both signatures. `spent` are ids of one-time prekeys
-    that were handed out. Times are seconds since 1970.
+    that were handed out. Times are seconds since 1970. `session` is the confirmed login; `sockets` are all live sockets
+    that showed this device's key, confirmed or not.
     """
 
     id: int
@@ -46,6 +47,7 @@ class Device:
     low_prekeys_told: bool = False
     mailbox: Mailbox = field(default_factory=Mailbox)
     session: Session | None = None
+    sockets: set[Session] = field(default_factory=set)
 
 
 @dataclass(slots=True)

@@ -10,12 +10,44 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from wahub.sandbox.network.faults import GONE
 from wahub.sandbox.network.network import Network
 from wahub.sandbox.network.session import Session
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+
+_CONNECTION = "wahub.sandbox.connection"
+_SWITCHING = 101
+
+
+class ChatConnection(WebSocketsSansIOProtocol):
+    """One TCP connection after a request to upgrade, for faults that are below WebSocket."""
+
+    deaf = False
+
+    def handle_connect(self, event: Request) -> None:
+        """The application finds the connection in its scope."""
+        super().handle_connect(event)
+        if self.response.status_code == _SWITCHING:  # otherwise the request was refused, and there is no scope
+            self.scope.setdefault("extensions", {})[_CONNECTION] = self  # type: ignore[typeddict-item, index]
+
+    def data_received(self, data: bytes) -> None:
+        """Deaf: nothing is read any more, not even a close frame."""
+        if not self.deaf:
+            super().data_received(data)
+
+    def go_deaf(self) -> None:
+        """From now on TCP lives and nobody is there."""
+        self.deaf = True
+
+    def hang_up(self) -> None:
+        """Reset the TCP connection."""
+        self.transport.abort()
 
 
 class ChatApp:
@@ -24,11 +56,17 @@ class ChatApp:
     def __init__(self, network: Network) -> None:
         self._network = network
 
-    async def __call__(self, _scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one socket until either side ends it. Returning without a close frame closes TCP (fault `drop`)."""
         await receive()
+        connection: ChatConnection = scope["extensions"][_CONNECTION]
+        fault = self._network.take_attempt()
+        if fault is not None:
+            await self._refuse(fault, connection, receive)
+            return
         await send({"type": "websocket.accept"})
         session = self._network.open_session()
+        session.on_deaf = connection.go_deaf
         reader = asyncio.create_task(_read(session, receive))
         try:
             await self._write(session, send)
@@ -36,6 +74,14 @@ class ChatApp:
             session.close()
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
+
+    async def _refuse(self, fault: str, connection: ChatConnection, receive: Receive) -> None:
+        """Before the upgrade: hang up, or leave it unanswered until the client goes."""
+        if fault == GONE:
+            connection.hang_up()
+        with self._network.held(connection.hang_up):
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
 
     async def _write(self, session: Session, send: Send) -> None:
         store = self._network.store

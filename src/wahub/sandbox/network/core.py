@@ -10,6 +10,7 @@ import itertools
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wahub.sandbox.model import Jid
@@ -23,6 +24,7 @@ from wahub.sandbox.node import Node
 from wahub.sandbox.wire.nodes import encode_node
 
 if TYPE_CHECKING:
+    from wahub.sandbox.network.linkcode import CodeTicket
     from wahub.sandbox.network.pairing import Ticket
     from wahub.sandbox.network.session import Session
 
@@ -33,18 +35,38 @@ _CORRUPTED_FROM_END = 12
 _DELIVERY_FAULTS = SOCKET_FAULTS | (STANZA_FAULTS & {"dropStanza"})
 
 
+@dataclass(frozen=True, slots=True)
+class PairingTimes:
+    """How long QR codes live, in seconds: the first of a registration, and each of the others.
+
+    The defaults are those of WhatsApp (source: Baileys src/Socket/socket.ts, whatsmeow qrchan.go); tests shorten them.
+    """
+
+    first_seconds: float = 60.0
+    next_seconds: float = 20.0
+
+    @property
+    def grace_seconds(self) -> float:
+        """How long after its time a code still works: the client's clock starts later than ours."""
+        return min(5.0, self.next_seconds)
+
+
 class Core:
     """Everything the server knows."""
 
-    def __init__(self, keys: ServerKeys, store: Store) -> None:
+    def __init__(self, keys: ServerKeys, store: Store, pairing_times: PairingTimes | None = None) -> None:
         self.keys = keys
         self.store = store
+        self.pairing_times = pairing_times or PairingTimes()
         self.registry = Registry()
         self.stats = Stats()
         self.trace = Trace()
         self.faults = Faults()
         self.sessions: set[Session] = set()
+        self.held: set[Callable[[], None]] = set()
+        """Hangs up on sockets whose upgrade is left unanswered."""
         self.tickets: dict[str, Ticket] = {}
+        self.codes: dict[str, CodeTicket] = {}
         self.subscribers: dict[str, set[tuple[str, int]]] = {}
         self.media_host = ""
         self.mail_sequence = itertools.count(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wahub.sandbox.network import companions, login, pairing, prekeys, presence, routing, settings, usync
+from wahub.sandbox.network import companions, linkcode, login, pairing, prekeys, presence, routing, settings, usync
 from wahub.sandbox.network.core import Core
 from wahub.sandbox.network.faults import SOCKET_FAULTS
 from wahub.sandbox.network.routing import Origin
@@ -60,6 +60,7 @@ def take_closed(core: Core, session: Session) -> None:
     """A session ended, whoever ended it."""
     core.sessions.discard(session)
     pairing.forget_references(core, session)
+    linkcode.forget(core, session)
     login.log_out(core, session)
 
 
@@ -103,10 +104,14 @@ def _take_unregistered(core: Core, session: Session, stanza: Node) -> None:
         _take_reply(session, stanza)
     elif stanza.tag == "iq" and (stanza.attrs.get("xmlns", ""), kind) in _BEFORE_LOGIN:
         session.result(stanza)
+    elif stanza.tag == "iq" and stanza.child("link_code_companion_reg") is not None:
+        linkcode.take_query(core, session, stanza)
     elif stanza.tag == "iq" and stanza.attrs.get("xmlns") == "md":
         _take_query(core, session, stanza)
     elif stanza.tag == "ib" or (stanza.tag == "presence" and "type" not in stanza.attrs):
         return
+    elif stanza.tag == "ack" and stanza.attrs.get("class") == "notification":
+        return  # of `primary_hello`
     else:
         session.violation("before_login", f"{stanza.tag} before login")
         session.stream_error(401)

@@ -2,13 +2,16 @@
 
 An armed fault waits for a stanza (or a login) that matches, skips `nth - 1` of them, then fires `times` times. Socket
 faults hit the socket of the account that `number` names, whichever way the stanza goes; stanza faults also match the
-other end of the chat. `stanza` is a tag (message, receipt, iq, presence, chatstate, ack, notification) or `login`.
+other end of the chat. `stanza` is a tag (message, receipt, iq, presence, chatstate, ack, notification), `login` or
+`handshake`. In the handshake and before it nobody has said yet who connects, so those faults match no number.
 `notOnWhatsApp` counts questions about the account of `number` (or questions that it asks); `retryReceipt` counts
-messages for the phone of `number`, which cannot read them and asks for another copy.
+messages for the phone of `number`, which cannot read them and asks for another copy. `gone` is not counted: it lasts
+for a time, or until it is disarmed. `docs/sandbox.md` lists them all.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,18 +19,37 @@ from typing import Any
 from wahub.sandbox.model import RefusedError
 
 LOGIN = "login"
+HANDSHAKE = "handshake"
+UPGRADE = "upgrade"
+GONE = "gone"
 
 SOCKET_FAULTS = frozenset(
-    ("drop", "silent", "streamError", "failure", "replaced", "mute", "slow", "neverReady", "duplicate", "corrupt")
+    ("drop", "silent", "streamError", "failure", "replaced", "mute", "slow", "duplicate", "corrupt")
 )
+LOGIN_FAULTS = frozenset(("neverReady", "neverOpen"))
+THEFTS = frozenset(("steal",))
+UPGRADE_FAULTS = frozenset(("upgradeSilent",))
+HANDSHAKE_FAULTS = frozenset(("handshakeSilent", "slow", "drop", "silent"))
 STANZA_FAULTS = frozenset(("noAck", "lateAck", "ackError", "dropStanza"))
 PHONE_FAULTS = frozenset(("retryReceipt",))
 ANSWER_FAULTS = frozenset(("notOnWhatsApp",))
-_ALL = SOCKET_FAULTS | STANZA_FAULTS | PHONE_FAULTS | ANSWER_FAULTS
+_ALL = (
+    SOCKET_FAULTS
+    | LOGIN_FAULTS
+    | THEFTS
+    | UPGRADE_FAULTS
+    | HANDSHAKE_FAULTS
+    | STANZA_FAULTS
+    | PHONE_FAULTS
+    | ANSWER_FAULTS
+    | {GONE}
+)
 _BY_EITHER_END = STANZA_FAULTS | ANSWER_FAULTS
 _LATER = frozenset(("reorder", "lidMigration"))
-_LOGIN_ONLY = frozenset(("neverReady",))
+_BEFORE_ANY_NAME = frozenset(("upgradeSilent", "handshakeSilent"))
 _DELIVERY_ONLY = frozenset(("duplicate", "corrupt"))
+ARMED_ONLY = LOGIN_FAULTS | _BEFORE_ANY_NAME | {GONE}
+"""Faults that cannot be injected into a live socket."""
 
 _REQUIRED: dict[str, dict[str, type]] = {
     "streamError": {"code": int},
@@ -35,8 +57,15 @@ _REQUIRED: dict[str, dict[str, type]] = {
     "lateAck": {"ms": int},
     "ackError": {"code": int},
     "slow": {"ms": int},
+    "steal": {"afterMs": int},
+    GONE: {"ms": int},
 }
-_OPTIONAL: dict[str, dict[str, type]] = {"streamError": {"child": str}}
+_OPTIONAL: dict[str, dict[str, type]] = {
+    "silent": {"deaf": bool},
+    "steal": {"times": int},
+    "streamError": {"child": str, "type": str},
+}
+_KINDS: dict[type, str] = {int: "a number", str: "a text", bool: "true or false"}
 _MATCH: dict[str, type] = {"number": str, "deviceId": int, "stanza": str, "nth": int}
 
 
@@ -50,7 +79,10 @@ class Action:
 
 @dataclass(slots=True)
 class Fault:
-    """An armed fault. `left` is how often it still fires; None means until it is disarmed."""
+    """An armed fault. `left` is how often it still fires; None means until it is disarmed.
+
+    `until` (monotonic seconds) ends a fault that lasts for a time.
+    """
 
     id: str
     action: Action
@@ -61,6 +93,7 @@ class Fault:
     left: int | None
     times: int | None
     match: dict[str, Any]
+    until: float | None = None
     seen: int = field(default=0)
 
     def as_json(self) -> dict[str, Any]:
@@ -80,12 +113,12 @@ class Faults:
         """Arm a fault; without `times` it fires once, with 0 until it is disarmed. RefusedError 400 or 501."""
         action = parse_action(do)
         _check(match, {}, _MATCH, "match")
+        _check_place(action.name, match)
         if times is not None and times < 0:
             raise RefusedError(400, "times must be a number, 0 for no limit")
         nth = match.get("nth", 1)
         if nth < 1:
             raise RefusedError(400, "match.nth counts from 1")
-        left = 1 if times is None else times
         fault = Fault(
             id=f"f{self._next}",
             action=action,
@@ -93,9 +126,10 @@ class Faults:
             device=match.get("deviceId"),
             stanza=match.get("stanza"),
             nth=nth,
-            left=left or None,
-            times=left,
+            left=_times(action, times) or None,
+            times=_times(action, times),
             match=dict(match),
+            until=_end(action),
         )
         self._next += 1
         self.armed.append(fault)
@@ -125,6 +159,18 @@ class Faults:
             return fault.action
         return None
 
+    def is_gone(self, number: str | None) -> bool:
+        """Whether the whole server is gone: for everybody, or (with a number) for that account."""
+        if not self.armed:
+            return False
+        self.forget_past()
+        return any(fault.action.name == GONE and fault.number in (None, number) for fault in self.armed)
+
+    def forget_past(self) -> None:
+        """Disarm what lasted for a time that is over."""
+        now = time.monotonic()
+        self.armed[:] = [fault for fault in self.armed if fault.until is None or fault.until > now]
+
     def clear(self) -> None:
         """Forget all."""
         self.armed.clear()
@@ -132,7 +178,9 @@ class Faults:
 
 def _fits(fault: Fault, number: str, peer: str | None, device: int, stanza: str) -> bool:
     name = fault.action.name
-    if name in _LOGIN_ONLY and stanza != LOGIN:
+    if stanza in (HANDSHAKE, UPGRADE):
+        return name in _BEFORE_ANY_NAME or fault.stanza == stanza
+    if name in LOGIN_FAULTS | THEFTS and stanza != LOGIN:
         return False
     if fault.stanza is not None and fault.stanza != stanza:
         return False
@@ -141,6 +189,30 @@ def _fits(fault: Fault, number: str, peer: str | None, device: int, stanza: str)
     if fault.number not in (None, number) and not (name in _BY_EITHER_END and fault.number == peer):
         return False
     return fault.device in (None, device)
+
+
+def _times(action: Action, times: int | None) -> int:
+    """How often a fault fires; 0 means no limit."""
+    if action.name == GONE:
+        return 0
+    if times is None:
+        times = action.arguments.get("times", 1) if action.name in THEFTS else 1
+    return times
+
+
+def _end(action: Action) -> float | None:
+    milliseconds = action.arguments["ms"] if action.name == GONE else 0
+    return time.monotonic() + milliseconds / 1000 if milliseconds else None
+
+
+def _check_place(name: str, match: Mapping[str, Any]) -> None:
+    stanza = match.get("stanza")
+    if stanza == HANDSHAKE and name not in HANDSHAKE_FAULTS:
+        raise RefusedError(400, f"match.stanza: {name} cannot happen in the handshake")
+    if name in _BEFORE_ANY_NAME and stanza not in (None, HANDSHAKE):
+        raise RefusedError(400, f"match.stanza: {name} happens before any stanza; leave it out")
+    if (name in _BEFORE_ANY_NAME or stanza == HANDSHAKE) and not match.keys().isdisjoint(("number", "deviceId")):
+        raise RefusedError(400, "match.number, match.deviceId: before the login nobody has said who connects")
 
 
 def parse_action(do: Mapping[str, Any]) -> Action:
@@ -167,5 +239,5 @@ def _check(given: Mapping[str, Any], required: dict[str, type], optional: dict[s
         kind = required.get(key) or optional.get(key)
         if kind is None:
             raise RefusedError(400, f"{where}.{key} is not known")
-        if not isinstance(value, kind) or isinstance(value, bool) or (isinstance(value, int) and value < 0):
-            raise RefusedError(400, f"{where}.{key} must be a {'number' if kind is int else 'text'}")
+        if type(value) is not kind or (kind is int and value < 0):
+            raise RefusedError(400, f"{where}.{key} must be {_KINDS[kind]}")

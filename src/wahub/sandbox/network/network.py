@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from wahub.sandbox.control.ports import LinkedDevice
-from wahub.sandbox.model import AccountSigner, Jid, KeyBundle, PairingRequest, PhonePort, RefusedError
-from wahub.sandbox.network import companions, dispatch, pairing, persist, prekeys, presence, routing
+from wahub.sandbox.model import AccountSigner, CodeRequest, Jid, KeyBundle, PairingRequest, PhonePort, RefusedError
+from wahub.sandbox.network import companions, dispatch, linkcode, login, pairing, persist, prekeys, presence, routing
 from wahub.sandbox.network.accounts import Account, Device
-from wahub.sandbox.network.core import Core
-from wahub.sandbox.network.faults import SOCKET_FAULTS, parse_action
+from wahub.sandbox.network.core import Core, PairingTimes
+from wahub.sandbox.network.faults import (
+    ARMED_ONLY,
+    GONE,
+    SOCKET_FAULTS,
+    THEFTS,
+    UPGRADE,
+    UPGRADE_FAULTS,
+    Action,
+    parse_action,
+)
 from wahub.sandbox.network.routing import Origin
 from wahub.sandbox.network.session import Session
 from wahub.sandbox.network.store import Store
@@ -25,9 +35,9 @@ _MAX_RAW_ID = 2**31 - 1
 class Network:
     """The server. Everything happens on the event loop that it is used on; no call blocks."""
 
-    def __init__(self, keys: ServerKeys, store: Store | None = None) -> None:
+    def __init__(self, keys: ServerKeys, store: Store | None = None, pairing_times: PairingTimes | None = None) -> None:
         """Accounts of a state file come back at once; their phones attach themselves by `add_account`."""
-        self._core = Core(keys, store or Store(None))
+        self._core = Core(keys, store or Store(None), pairing_times)
         self.on_reset: Callable[[], None] = lambda: None
         persist.load(self._core)
 
@@ -49,6 +59,24 @@ class Network:
     @media_host.setter
     def media_host(self, host: str) -> None:
         self._core.media_host = host
+
+    def take_attempt(self) -> str | None:
+        """A WebSocket connection is tried. None when it may go on, otherwise the fault: `gone` or `upgradeSilent`."""
+        core = self._core
+        core.stats.attempts += 1
+        if core.faults.is_gone(None):
+            return GONE
+        action = core.faults.take(UPGRADE_FAULTS, "", None, 0, UPGRADE) if core.faults.armed else None
+        return None if action is None else action.name
+
+    @contextlib.contextmanager
+    def held(self, hang_up: Callable[[], None]) -> Iterator[None]:
+        """While an upgrade is left unanswered; `hang_up` closes its TCP connection."""
+        self._core.held.add(hang_up)
+        try:
+            yield
+        finally:
+            self._core.held.discard(hang_up)
 
     def open_session(self) -> Session:
         """A new socket."""
@@ -97,6 +125,18 @@ class Network:
     def pair(self, phone: Jid, request: PairingRequest, account_signature: AccountSigner) -> int:
         """Link the companion that shows `request.ref`; its device id."""
         return pairing.pair(self._core, self._account_of(phone), request, account_signature)
+
+    def code_request(self, phone: Jid) -> CodeRequest:
+        """The newest request to be linked by a code with this number; RefusedError 409 when none waits."""
+        return linkcode.request_for(self._core, self._account_of(phone))
+
+    async def answer_code(self, phone: Jid, ref: str, wrapped_key: bytes, identity: bytes) -> tuple[bytes, bytes]:
+        """Hand the phone's wrapped key to the client that waits; its key bundle and its identity key."""
+        return await linkcode.answer(self._core, self._account_of(phone), ref, wrapped_key, identity)
+
+    def pair_by_code(self, phone: Jid, ref: str, adv_secret: bytes, account_signature: AccountSigner) -> int:
+        """Link the client whose code was typed; its device id."""
+        return linkcode.pair(self._core, self._account_of(phone), ref, adv_secret, account_signature)
 
     # NetworkControl: what only an operator may do.
 
@@ -155,7 +195,10 @@ class Network:
 
     def arm_fault(self, match: Mapping[str, Any], do: Mapping[str, Any], times: int | None) -> str:
         """Arm a fault; its id. Without `times` it fires once, with 0 until it is disarmed."""
-        return self._core.faults.arm(match, do, times)
+        fault_id = self._core.faults.arm(match, do, times)
+        if GONE in do:
+            self._cut(match.get("number"))
+        return fault_id
 
     def disarm_fault(self, fault_id: str) -> None:
         """Forget an armed fault."""
@@ -163,6 +206,7 @@ class Network:
 
     def faults(self) -> Sequence[dict[str, Any]]:
         """The armed faults, oldest first."""
+        self._core.faults.forget_past()
         return [fault.as_json() for fault in self._core.faults.armed]
 
     def inject(self, number: str, device_id: int, fault: Mapping[str, Any]) -> None:
@@ -171,13 +215,32 @@ class Network:
         session = self._device(self._account(number), device_id).session
         if session is None:
             raise RefusedError(409, f"device {device_id} is not connected")
-        if action.name not in SOCKET_FAULTS or action.name in ("duplicate", "corrupt"):
+        if action.name in ARMED_ONLY:
+            raise RefusedError(400, f"{action.name} cannot hit a live socket; arm it by POST /control/faults")
+        if action.name in THEFTS:
+            self._steal(number, device_id, session, action)
+        elif action.name not in SOCKET_FAULTS or action.name in ("duplicate", "corrupt"):
             match = {"number": number, "deviceId": device_id, "stanza": "message"}
             self._core.faults.arm(match, fault, 1)
-        elif action.name == "neverReady":
-            raise RefusedError(400, "neverReady works at login only; arm it by POST /control/faults")
         else:
             session.apply(action)
+
+    def _steal(self, number: str, device_id: int, session: Session, action: Action) -> None:
+        """This session, and as many later ones as `times` says."""
+        core, after = self._core, action.arguments["afterMs"]
+        core.call_later(after / 1000, lambda: login.steal(core, session))
+        more = action.arguments.get("times", 1) - 1
+        if more > 0:
+            core.faults.arm({"number": number, "deviceId": device_id}, {action.name: {"afterMs": after}}, more)
+
+    def _cut(self, number: str | None) -> None:
+        """End sockets without a word: all, or those of one account."""
+        for session in list(self._core.sessions):
+            if number is None or (session.account is not None and session.account.number == number):
+                session.abort()
+        if number is None:
+            for hang_up in list(self._core.held):
+                hang_up()
 
     def stats(self) -> dict[str, Any]:
         """Counters, unknown queries and violations."""
@@ -190,12 +253,12 @@ class Network:
     def reset(self) -> None:
         """Forget everything but the server's keys; live sockets are closed."""
         core = self._core
-        for session in list(core.sessions):
-            session.abort()
+        self._cut(None)
         core.registry.clear()
         core.faults.clear()
         core.trace.clear()
         core.tickets.clear()
+        core.codes.clear()
         core.subscribers.clear()
         core.stats = type(core.stats)()
         persist.forget_everything(core.store)

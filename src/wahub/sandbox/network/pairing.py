@@ -1,9 +1,9 @@
 """Linking a companion by QR: references, `pair-success`, the check of the device's signature, the 515 restart.
 
 Order: the server sends six references; the client shows them one after the other (the first for 60 s, the others for
-20 s each); a phone scans one and calls `pair`; the server sends `pair-success` with the phone's signature, sealed by
-the secret of the QR code; the client answers with its own signature; only when that verifies is the device linked.
-Then the server ends the stream with 515 and the client logs in.
+20 s each, or as `PairingTimes` say); a phone scans one and calls `pair`; the server sends `pair-success` with the
+phone's signature, sealed by the secret of the QR code; the client answers with its own signature; only when that
+verifies is the device linked. Then the server ends the stream with 515 and the client logs in.
 source: Baileys src/Utils/validate-connection.ts, src/Socket/socket.ts (pair-device, pair-success); whatsmeow pair.go
 """
 
@@ -28,9 +28,6 @@ from wahub.sandbox.proto.payload_pb2 import DevicePairingData, DeviceProps
 from wahub.sandbox.signal.curve import verify, with_type
 
 REFERENCES = 6
-FIRST_SECONDS = 60
-NEXT_SECONDS = 20
-GRACE_SECONDS = 5
 
 ACCOUNT_SIGNATURE_PREFIX = b"\x06\x00"
 DEVICE_SIGNATURE_PREFIX = b"\x06\x01"
@@ -54,7 +51,6 @@ class Ticket:
     """What a reference stands for."""
 
     session: Session
-    registration: Registration
     expires_at: float
 
 
@@ -66,11 +62,16 @@ def register(core: Core, session: Session, noise_key: bytes, data: DevicePairing
         session.fail(400)
         return
     references = [secrets.token_urlsafe(24) for _ in range(REFERENCES)]
-    expires_at = time.monotonic() + FIRST_SECONDS + GRACE_SECONDS
+    times = core.pairing_times
+    grace = times.grace_seconds
+    expires_at = time.monotonic() + times.first_seconds + grace
     for reference in references:
-        core.tickets[reference] = Ticket(session, registration, expires_at)
-        expires_at += NEXT_SECONDS
-    lifetime = FIRST_SECONDS + (REFERENCES - 1) * NEXT_SECONDS + 2 * GRACE_SECONDS
+        core.tickets[reference] = Ticket(session, expires_at)
+        session.pairing_until = expires_at
+        expires_at += times.next_seconds
+    session.registration = registration
+    core.stats.qr_shown += 1
+    lifetime = times.first_seconds + (REFERENCES - 1) * times.next_seconds + 2 * grace
     asyncio.get_running_loop().call_later(lifetime, _give_up, core, session)
     children = [Node("ref", {}, reference.encode()) for reference in references]
     session.send(_set(core, Node("pair-device", {}, list(children))))
@@ -87,22 +88,33 @@ def pair(core: Core, account: Account, request: PairingRequest, signer: AccountS
     ticket = core.tickets.get(request.ref)
     if ticket is None or ticket.session.closed or ticket.expires_at < time.monotonic():
         raise RefusedError(409, "the QR code is expired or was used; let the gateway show a new one")
-    registration = ticket.registration
+    registration = ticket.session.registration
+    assert registration is not None
     if request.noise_key != registration.noise_key or request.identity_key != registration.identity:
         raise RefusedError(400, "the QR code does not show the keys that this client registered")
+    return link(core, account, ticket.session, request, signer)
+
+
+def link(core: Core, account: Account, session: Session, request: PairingRequest, signer: AccountSigner) -> int:
+    """Sign for the companion behind a registered session and send `pair-success`. Returns the new device id.
+
+    A registration is good once: whatever else would link by it (other references, a code) is used up with it.
+    """
+    registration = session.registration
+    assert registration is not None
     if account.next_device > MAX_DEVICE_ID:
         raise RefusedError(409, "the account has used up its device ids; create another phone")
     device_id = account.next_device
     account.next_device += 1
     persist.save_account(core.store, account)
-    forget_references(core, ticket.session)
+    forget_references(core, session)
+    session.registration = None
     signed = _sign(account, device_id, registration, signer)
     sealed = signed.SerializeToString()
     container = AdvSignedDeviceIdentityHmac(details=sealed, hmac=hmac.digest(request.adv_secret, sealed, "sha256"))
     stanza = _success(core, account, device_id, container)
-    session = ticket.session
     session.replies[stanza.attrs["id"]] = lambda reply: _finish(
-        core, session, account, device_id, ticket, signed, reply
+        core, session, account, device_id, registration, signed, reply
     )
     session.send(stanza)
     return device_id
@@ -151,13 +163,12 @@ def _finish(
     session: Session,
     account: Account,
     device_id: int,
-    ticket: Ticket,
+    registration: Registration,
     signed: AdvSignedDeviceIdentity,
     reply: Node,
 ) -> None:
     sign = reply.child("pair-device-sign")
     proof = sign.child("device-identity") if sign is not None else None
-    registration = ticket.registration
     signature = b"" if proof is None else _device_signature(proof.data)
     message = DEVICE_SIGNATURE_PREFIX + signed.details + registration.identity + signed.account_signature_key
     if not verify(registration.identity, message, signature):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
-from wahub.sandbox.network.faults import Action
+from wahub.sandbox.network.faults import HANDSHAKE, HANDSHAKE_FAULTS, Action
 from wahub.sandbox.node import Node
 from wahub.sandbox.proto.payload_pb2 import ClientPayload
 from wahub.sandbox.wire.frames import FrameError, FrameReader, pack_frame
@@ -24,8 +24,10 @@ from wahub.sandbox.wire.noise import Established, NoiseError, ServerHandshake
 if TYPE_CHECKING:
     from wahub.sandbox.network.accounts import Account, Device
     from wahub.sandbox.network.core import Core
+    from wahub.sandbox.network.pairing import Registration
 
 FAILURE_LOGGED_OUT = 401
+_REPLACED = 440
 
 
 class Phase(enum.Enum):
@@ -53,12 +55,15 @@ class Session:
         self.phase = Phase.HELLO
         self.account: Account | None = None
         self.device: Device | None = None
+        self.registration: Registration | None = None
+        self.pairing_until = 0.0
         self.available = False
         self.delay = 0.0
         self.silent = False
         self.muted = False
         self.aborted = False
         self.wake = asyncio.Event()
+        self.on_deaf: Callable[[], None] = lambda: None
         self.replies: dict[str, Callable[[Node], None]] = {}
         self._on_ready = on_ready
         self._on_stanza = on_stanza
@@ -134,14 +139,15 @@ class Session:
             self.abort()
         elif name == "silent":
             self.silent = True
+            if arguments.get("deaf"):
+                self.on_deaf()
         elif name == "mute":
             self.muted = True
         elif name == "slow":
             self.delay = arguments["ms"] / 1000
             return False
         elif name == "streamError":
-            child = arguments.get("child")
-            self.stream_error(arguments["code"], Node(child) if child else None)
+            self.stream_error(*_stream_error(arguments))
         elif name == "failure":
             self.fail(arguments["reason"])
         elif name == "replaced":
@@ -173,10 +179,22 @@ class Session:
         self._outgoing.append(pack_frame(payload))
         self.wake.set()
 
+    def _answer_hello(self, hello: bytes) -> None:
+        faults = self.core.faults
+        action = faults.take(HANDSHAKE_FAULTS, "", None, 0, HANDSHAKE) if faults.armed else None
+        if action is None:
+            self._push(hello)
+        elif action.name == "slow":
+            self.core.call_later(action.arguments["ms"] / 1000, lambda: self._push(hello))
+        elif action.name == "drop":
+            self.abort()
+        else:
+            self.apply(Action("silent", action.arguments))
+
     def _take_frame(self, frame: bytes) -> None:
         if self.phase is Phase.HELLO:
-            self._push(self._handshake.hello(frame))
             self.phase = Phase.FINISH
+            self._answer_hello(self._handshake.hello(frame))
         elif self.phase is Phase.FINISH:
             self._link = link = self._handshake.finish(frame)
             try:
@@ -189,6 +207,22 @@ class Session:
             stanza = decode_node(self._link.incoming.decrypt(frame))
             if not self.silent:
                 self._on_stanza(self, stanza)
+
+
+def _stream_error(arguments: Mapping[str, Any]) -> tuple[int | None, Node | None]:
+    """Code and child; without a named child, 401 and 440 look as the real server sends them.
+
+    source: whatsmeow connectionevents.go (handleStreamError): device_removed comes with 401, replaced with no code.
+    """
+    code, child = arguments["code"], arguments.get("child")
+    if child is not None:
+        kind = arguments.get("type")
+        return code, Node(child, {} if kind is None else {"type": kind})
+    if code == _REPLACED:
+        return None, Node("conflict", {"type": "replaced"})
+    if code == FAILURE_LOGGED_OUT:
+        return code, Node("conflict", {"type": "device_removed"})
+    return code, None
 
 
 def _is_pong(stanza: Node) -> bool:

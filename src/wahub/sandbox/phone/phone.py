@@ -7,6 +7,7 @@ anything is handed in.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +18,7 @@ from wahub.sandbox.phone.directory import Directory
 from wahub.sandbox.phone.inbox import SeenLog
 from wahub.sandbox.phone.incoming import Incoming, iso_time
 from wahub.sandbox.phone.journal import Journal
+from wahub.sandbox.phone.linkcode import CodeAnswer, WrongCodeError
 from wahub.sandbox.phone.outgoing import Outgoing
 from wahub.sandbox.phone.state import PhoneState, Profile
 from wahub.sandbox.signal.curve import KeyPair
@@ -138,6 +140,23 @@ class Phone:
         """Link the companion that shows the QR code; returns its device id. RefusedError 409 when off or outdated."""
         self._require_online()
         return self._network.pair(self.jid, request, _Signer(self.state.identity.key))
+
+    async def link_by_code(self, code: str) -> int:
+        """Link the companion that shows this code (as `read_code` gives it); returns its device id.
+
+        RefusedError 409 when the phone is off, no companion waits for a code of this number, or it is another code.
+        """
+        self._require_online()
+        request = self._network.code_request(self.jid)
+        answer = await asyncio.to_thread(CodeAnswer, code, request.wrapped_key)
+        key = self.state.identity.key
+        bundle, identity = await self._network.answer_code(self.jid, request.ref, answer.wrapped_key, key.public)
+        self._require_online()
+        try:
+            adv_secret = answer.adv_secret(bundle, identity, key)
+        except WrongCodeError as error:
+            raise RefusedError(409, "code: it is not the one that the client shows for this number") from error
+        return self._network.pair_by_code(self.jid, request.ref, adv_secret, _Signer(key))
 
     def send(self, to: str, content: Content, quote: str | None = None) -> str:
         """Send to a number; returns the message id. RefusedError 404 unknown number or message, 409 phone off."""

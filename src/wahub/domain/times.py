@@ -1,4 +1,4 @@
-"""Times as replies and log lines write them."""
+"""Times as replies, webhooks and log lines write them."""
 
 from __future__ import annotations
 
