@@ -61,7 +61,7 @@ def _definitions(connection: sa.Connection) -> list[str]:
         ).scalars()
         # The order of constraints in a CREATE TABLE differs, so compare line by line.
         # SQLite writes a column that was added into the line of the last one.
-        parts = [part for sql in statements for part in re.split(r"\n|, (?=\w+ [A-Z]+ )", sql)]
+        parts = [part for sql in statements for part in re.split(r"\n|, (?=\w+ [A-Z]+\b)", sql)]
         lines = [re.sub(r",$", "", part.strip()) for part in parts]
         return sorted(" ".join(line.split()) for line in lines if line)
     constraints = connection.execute(

@@ -1,4 +1,5 @@
-"""How private values are written into columns: message contents, message texts, webhook bodies, session material.
+"""How private values are written into columns: message contents, message texts, webhook bodies, lifecycle records
+(they may hold a pairing code), proxies (they may hold a password), session material.
 
 Everything that people would call private passes through one `Codec`, so encryption at rest has one place to go. To
 send a new kind of content, add its two functions below: contents are stored as JSON with their `type`, and rows

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from wahub.adapters.sql.runner import Runner, for_both
 from wahub.adapters.sql.tables import inbox
+from wahub.domain.ids import InstanceId
 from wahub.domain.inbox import Received
 
 _COLUMNS = (
@@ -23,6 +25,7 @@ _ADD = for_both(
         .returning(inbox.c.position)
     )
 )
+_LAST_RECEIVED = sa.select(sa.func.max(inbox.c.received_at)).where(inbox.c.instance == bindparam("instance"))
 _LATEST: Final = 2**53
 """A sender writes the timestamp; one that no column can hold must not stop the message for ever."""
 
@@ -32,6 +35,10 @@ class SqlInbox:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+
+    def last_received_at(self, instance: InstanceId) -> float | None:
+        last: float | None = self._runner.run(_LAST_RECEIVED, {"instance": instance}).scalar_one()
+        return last
 
     def add(self, received: Received, now: float) -> bool:
         codec = self._runner.codec

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from wahub.adapters.sql import lease
+from wahub.adapters.sql.codec import Codec
 from wahub.adapters.sql.runner import Runner, for_both, locked
 from wahub.adapters.sql.tables import instances
 from wahub.domain.errors import InstanceExistsError, InstanceNotFoundError
 from wahub.domain.ids import InstanceId
-from wahub.domain.instance import Config, Instance, Observed, State
+from wahub.domain.instance import Config, EngineOptions, Instance, Observed, State
 
-_CONFIG = ("name", "webhook_url", "webhook_events", "typing_enabled", "apply_typing_to")
+_CONFIG = ("name", "webhook_url", "webhook_events", "typing_enabled", "apply_typing_to", "proxy", "engine")
 _OBSERVED = (
     *("state", "state_at", "phone", "lid", "display_name", "qr", "qr_expires_at", "last_event", "last_event_at"),
     *("last_error", "last_disconnect_reason", "last_disconnect_at", "authenticated_at", "ready_at", "last_ready_at"),
@@ -61,18 +63,18 @@ class SqlInstances:
         if for_update:
             self._runner.needs_write()
         row = self._runner.run(_GET_LOCKED if for_update else _GET, {"instance": instance}).one_or_none()
-        return None if row is None else _read(row)
+        return None if row is None else _read(row, self._runner.codec)
 
     def list(self) -> Sequence[Instance]:
-        return [_read(row) for row in self._runner.run(_LIST, {})]
+        return [_read(row, self._runner.codec) for row in self._runner.run(_LIST, {})]
 
     def add(self, instance: Instance) -> None:
-        added = self._runner.run(_ADD[self._runner.dialect], _values(instance)).one_or_none()
+        added = self._runner.run(_ADD[self._runner.dialect], _values(instance, self._runner.codec)).one_or_none()
         if added is None:
             raise InstanceExistsError(instance.id)
 
     def save(self, instance: Instance) -> None:
-        values = _values(instance)
+        values = _values(instance, self._runner.codec)
         del values["created_at"]
         values["of"] = values.pop("id")
         if self._runner.run(_SAVE, values).rowcount == 0:
@@ -90,7 +92,7 @@ class SqlInstances:
         return number
 
 
-def _values(instance: Instance) -> dict[str, Any]:
+def _values(instance: Instance, codec: Codec) -> dict[str, Any]:
     config, observed = instance.config, instance.observed
     values = {name: getattr(config, name) for name in _CONFIG}
     values.update({name: getattr(observed, name) for name in _OBSERVED})
@@ -101,6 +103,8 @@ def _values(instance: Instance) -> dict[str, Any]:
         unlinking=instance.unlinking,
         webhook_events=json.dumps(config.webhook_events),
         apply_typing_to=json.dumps(config.apply_typing_to),
+        proxy=None if config.proxy is None else codec.text_in(config.proxy),
+        engine=_encode_options(config.engine),
         state=observed.state.value,
     )
     return values
@@ -112,14 +116,32 @@ def _words(column: str) -> tuple[str, ...]:
     return tuple(json.loads(column))
 
 
-def _read(row: Sequence[Any]) -> Instance:
+_OPTIONS: Final = frozenset(field.name for field in fields(EngineOptions))
+
+
+@lru_cache(maxsize=256)
+def _encode_options(options: EngineOptions) -> str:
+    """`{option: value}` of those that are set, so `{}` of most; kept, because every save of an instance asks."""
+    chosen = {name: getattr(options, name) for name in sorted(_OPTIONS)}
+    return json.dumps({name: value for name, value in chosen.items() if value is not None})
+
+
+@lru_cache(maxsize=256)
+def _decode_options(column: str) -> EngineOptions:
+    """The reverse; an option that a later version wrote is left out."""
+    return EngineOptions(**{name: value for name, value in json.loads(column).items() if name in _OPTIONS})
+
+
+def _read(row: Sequence[Any], codec: Codec) -> Instance:
     # In the order of _COLUMNS.
-    identity, created_at, deleting, unlinking, name, url, events, typing, typing_to, state, *observed = row
+    identity, created_at, deleting, unlinking, name, url, events, typing, typing_to, proxy, engine, *seen = row
+    state, *observed = seen
+    proxy = None if proxy is None else codec.text_out(proxy)
     return Instance(
         id=InstanceId(identity),
         created_at=created_at,
         deleting=deleting,
         unlinking=unlinking,
-        config=Config(name, url, _words(events), typing, _words(typing_to)),
+        config=Config(name, url, _words(events), typing, _words(typing_to), proxy, _decode_options(engine)),
         observed=Observed(State(state), *observed),
     )

@@ -22,6 +22,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from wahub.domain.instance import State
+from wahub.domain.lifecycle import Ask
 from wahub.domain.outbox import UNSETTLED, Audience, DeliveryMark, ItemState, KeyKind, Priority
 from wahub.domain.webhook import DeliveryState
 
@@ -112,7 +113,32 @@ instances = sa.Table(
     sa.Column("last_ready_at", sa.Double),
     sa.Column("restart_attempts", sa.Integer, nullable=False),
     sa.Column("unlinking", sa.Boolean, nullable=False, server_default=sa.false()),
+    # What callers set, too: a column that is added comes last.
+    sa.Column("proxy", CleanText),
+    sa.Column("engine", sa.Text, nullable=False, server_default="{}"),
     _one_of("state", State),
+)
+
+lifecycles = sa.Table(
+    "lifecycles",
+    metadata,
+    _instance(primary_key=True),
+    sa.Column("asked", sa.Text),
+    sa.Column("record", sa.Text, nullable=False),
+    _one_of("asked", Ask),
+    _partial("ix_lifecycles_asked", "instance", where="asked IS NOT NULL"),
+)
+
+# No rule on the kind: kinds will be added, and those that a version does not know it leaves out.
+incidents = sa.Table(
+    "incidents",
+    metadata,
+    _position(),
+    _instance(),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("details", CleanText, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Index(None, "instance", "position"),
 )
 
 leases = sa.Table(
@@ -252,6 +278,7 @@ inbox = sa.Table(
     sa.Column("raw", CleanText),
     sa.Column("received_at", sa.Double, nullable=False),
     sa.UniqueConstraint("instance", "chat", "sender", "message_id"),
+    sa.Index(None, "instance", "received_at"),
 )
 
 deliveries = sa.Table(
@@ -271,8 +298,10 @@ deliveries = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("last_error", CleanText),
+    sa.Column("attempted_at", sa.Double),
     _one_of("state", DeliveryState),
     sa.Index(None, "instance", "sequence"),
+    _partial("ix_deliveries_attempted", "instance", "attempted_at", where="attempted_at IS NOT NULL"),
     _partial("ix_deliveries_lane", "instance", "url", "lane", "position", where="state = 'pending'"),
     _partial("ix_deliveries_done", "created_at", where="state = 'delivered'"),
 )

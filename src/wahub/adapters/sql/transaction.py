@@ -11,6 +11,7 @@ from wahub.adapters.sql.inbox import SqlInbox
 from wahub.adapters.sql.instance import SqlInstances
 from wahub.adapters.sql.keys import SqlOutboxKeys
 from wahub.adapters.sql.lease import SqlLeases
+from wahub.adapters.sql.lifecycle import SqlLifecycles
 from wahub.adapters.sql.line import SqlLine
 from wahub.adapters.sql.outbox import SqlOutbox
 from wahub.adapters.sql.runner import Runner
@@ -24,6 +25,7 @@ from wahub.ports.store import (
     Inbox,
     Instances,
     Leases,
+    Lifecycles,
     Line,
     Outbox,
     OutboxKeys,
@@ -37,14 +39,15 @@ class SqlTx:
     """ports.store.Tx. Whoever opened the transaction calls `end()` after the function."""
 
     __slots__ = (
-        *("_runner", "contacts", "inbox", "instances", "keys", "leases", "line", "outbox", "sessions", "tally"),
-        "webhooks",
+        *("_runner", "contacts", "inbox", "instances", "keys", "leases", "lifecycles", "line", "outbox", "sessions"),
+        *("tally", "webhooks"),
     )
 
     def __init__(self, connection: sa.Connection, clock: Clock, codec: Codec, *, writable: bool) -> None:
         runner = Runner(connection, clock, codec, writable)
         self._runner = runner
         self.instances: Instances = SqlInstances(runner)
+        self.lifecycles: Lifecycles = SqlLifecycles(runner)
         self.leases: Leases = SqlLeases(runner)
         self.outbox: Outbox = SqlOutbox(runner)
         self.line: Line = SqlLine(runner)

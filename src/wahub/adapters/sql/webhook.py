@@ -16,9 +16,10 @@ from wahub.adapters.sql.runner import Runner
 from wahub.adapters.sql.tables import deliveries
 from wahub.domain.ids import InstanceId
 from wahub.domain.webhook import Delivery, DeliveryState
+from wahub.ports.store import Attempted
 
 _FIXED = ("event_id", "instance", "event", "lane", "url", "body", "sequence", "created_at", "expires_at")
-_CHANGING = ("next_attempt_at", "state", "attempts", "last_error")
+_CHANGING = ("next_attempt_at", "state", "attempts", "last_error", "attempted_at")
 _COLUMNS = (*_FIXED, *_CHANGING, "position")
 _LANE = ("instance", "url", "lane")
 # Literals, because a planner cannot match a parameter with the condition of a partial index.
@@ -84,6 +85,12 @@ _SAVE = (
     .where(deliveries.c.event_id == bindparam("of"))
     .values({name: bindparam(name) for name in _CHANGING})
 )
+_LAST_ATTEMPT = (
+    sa.select(*(deliveries.c[name] for name in ("event", "attempted_at", "state", "last_error")))
+    .where(deliveries.c.instance == bindparam("instance"), deliveries.c.attempted_at.is_not(None))
+    .order_by(deliveries.c.attempted_at.desc(), deliveries.c.position.desc())
+    .limit(literal_column("1"))
+)
 _SUPERSEDE = sa.delete(deliveries).where(
     deliveries.c.instance == bindparam("of"), deliveries.c.event == bindparam("named"), deliveries.c.state == _PENDING
 )
@@ -115,6 +122,13 @@ class SqlWebhooks:
         """Nothing happens if it is gone: it was superseded, or its instance deleted, while it was posted."""
         self._runner.run(_SAVE, {"of": delivery.event_id, **_changing(delivery)})
 
+    def last_attempt(self, instance: InstanceId) -> Attempted | None:
+        row = self._runner.run(_LAST_ATTEMPT, {"instance": instance}).one_or_none()
+        if row is None:
+            return None
+        taken = row.state == DeliveryState.DELIVERED
+        return Attempted(row.event, row.attempted_at, None if taken else row.last_error)
+
     def supersede(self, instance: InstanceId, event: str) -> int:
         return self._runner.run(_SUPERSEDE, {"of": instance, "named": event}).rowcount
 
@@ -135,4 +149,5 @@ def _changing(delivery: Delivery) -> dict[str, Any]:
         "state": delivery.state.value,
         "attempts": delivery.attempts,
         "last_error": delivery.last_error,
+        "attempted_at": delivery.attempted_at,
     }
