@@ -3,8 +3,8 @@
 // argv: <node_modules directory> <websocket url> <trust root, hex>
 // commands: {op: "start", name, dir, options?} | {op: "send", name, to, text, id?} | {op: "presence", name, type, to?}
 //           | {op: "query", name, tag, node} | {op: "node", name, node} | {op: "read", name, to, id}
-//           | {op: "logout" | "end" | "ping", name} | {op: "media", name, to, base64} | {op: "exit"}
-// events:   {event, name, ...}: qr, open, close {code}, message, ack, receipt, update, presence, sent, error, result
+//           | {op: "code", name, number} | {op: "logout" | "end", name} | {op: "media", name, to, base64} | {op: "exit"}
+// events:   {event, name, ...}: qr, code, open, close {code}, message, ack, receipt, update, presence, sent, error, result
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
@@ -81,6 +81,9 @@ const operations = {
     const sent = await sockets.get(name).sendMessage(to, { text }, { messageId: id, linkPreview: null });
     sentMessages.set(sent.key.id, sent.message);
     emit('sent', name, { id: sent.key.id });
+  },
+  async code({ name, number, code }) {
+    emit('code', name, { code: await sockets.get(name).requestPairingCode(number, code) });
   },
   async media({ name, to, base64 }) {
     const content = { image: Buffer.from(base64, 'base64'), jpegThumbnail: '', mimetype: 'image/png' };

@@ -8,7 +8,10 @@ import hmac
 import itertools
 from typing import Any
 
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from wahub.sandbox.model import AccountSigner, Jid, KeyBundle, PairingRequest
 from wahub.sandbox.network.network import Network
@@ -70,6 +73,8 @@ class Client:
         self.noise = KeyPair.generate()
         self.identity = Identity.generate()
         self.adv_secret = b"s" * 32
+        self.ephemeral = KeyPair.generate()
+        self.code = ""
         self.jid: Jid | None = None
         self.lid = ""
         self.session: Session | None = None
@@ -112,6 +117,11 @@ class Client:
         """Show a code, have the person scan it, sign, and expect the restart."""
         self.register()
         device = self.network.pair(person.jid, self.request(), Signer(person.identity.key))
+        self.accept(forge=forge)
+        return device
+
+    def accept(self, *, forge: bool = False) -> None:
+        """Take `pair-success`, check its seal and sign."""
         stanza = self.take("iq")
         success = stanza.child("pair-success")
         assert success is not None
@@ -121,12 +131,52 @@ class Client:
         message = b"\x06\x01" + signed.details + self.identity.key.public + signed.account_signature_key
         key = KeyPair.generate() if forge else self.identity.key
         signed.device_signature = key.sign(message)
-        proof = Node("device-identity", {"key-index": str(device)}, signed.SerializeToString())
-        self.send(Node("iq", {**_reply(stanza)}, [Node("pair-device-sign", {}, [proof])]))
         addresses = success.child("device")
         assert addresses is not None
         self.jid, self.lid = Jid.parse(addresses.attrs["jid"]), addresses.attrs["lid"]
-        return device
+        proof = Node("device-identity", {"key-index": str(self.jid.device)}, signed.SerializeToString())
+        self.send(Node("iq", {**_reply(stanza)}, [Node("pair-device-sign", {}, [proof])]))
+
+    def ask_for_code(self, number: str, code: str, **changes: bytes) -> Node:
+        """`companion_hello` with a code of our own; the server's answer. `changes` replace parts of it."""
+        self.code = code
+        salt, iv = bytes(range(32)), bytes(range(16))
+        parts = {
+            "link_code_pairing_wrapped_companion_ephemeral_pub": salt
+            + iv
+            + _code_cipher(code, salt, iv, self.ephemeral.public),
+            "companion_server_auth_key_pub": self.noise.public,
+            "companion_platform_id": b"1",
+            "companion_platform_display": b"Chrome (Linux)",
+            "link_code_pairing_nonce": b"0",
+            **changes,
+        }
+        children = [Node(tag, {}, data) for tag, data in parts.items()]
+        attrs = {"jid": f"{number}@s.whatsapp.net", "stage": "companion_hello"}
+        return self.query("md", "set", Node("link_code_companion_reg", attrs, list(children)))
+
+    def finish_code(self, number: str, identity: bytes | None = None) -> Node:
+        """Answer the phone's `primary_hello` with the key bundle; the server's answer."""
+        hello = self.take("notification").child("link_code_companion_reg")
+        assert hello is not None
+        wrapped, theirs = (
+            child_data(hello, tag)
+            for tag in ("link_code_pairing_wrapped_primary_ephemeral_pub", "primary_identity_pub")
+        )
+        shared = self.ephemeral.agree(_code_cipher(self.code, wrapped[:32], wrapped[32:48], wrapped[48:]))
+        salt, nonce, random = b"s" * 32, b"n" * 12, b"r" * 32
+        key = _hkdf(shared, salt, b"link_code_pairing_key_bundle_encryption_key")
+        plain = self.identity.key.public + theirs + random
+        bundle = salt + nonce + AESGCM(key).encrypt(nonce, plain, None)
+        self.adv_secret = _hkdf(shared + self.identity.key.agree(theirs) + random, bytes(32), b"adv_secret")
+        parts = {
+            "link_code_pairing_wrapped_key_bundle": bundle,
+            "companion_identity_public": identity or self.identity.key.public,
+            "link_code_pairing_ref": child_data(hello, "link_code_pairing_ref"),
+        }
+        children = [Node(tag, {}, data) for tag, data in parts.items()]
+        attrs = {"jid": f"{number}@s.whatsapp.net", "stage": "companion_finish"}
+        return self.query("md", "set", Node("link_code_companion_reg", attrs, list(children)))
 
     def request(self) -> PairingRequest:
         """What the QR code shows."""
@@ -257,6 +307,16 @@ class _Initiator:
         plaintext = AESGCM(self.key).decrypt(self._nonce(), ciphertext, self.hash)
         self._mix_hash(ciphertext)
         return plaintext
+
+
+def _code_cipher(code: str, salt: bytes, iv: bytes, data: bytes) -> bytes:
+    key = hashlib.pbkdf2_hmac("sha256", code.encode(), salt, 2 << 16, 32)
+    cipher = Cipher(algorithms.AES(key), modes.CTR(iv)).encryptor()
+    return cipher.update(data) + cipher.finalize()
+
+
+def _hkdf(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(secret)
 
 
 def child_data(node: Node, tag: str) -> bytes:

@@ -11,6 +11,7 @@ from wahub.sandbox.model import (
     LID_SERVER,
     PN_SERVER,
     AccountSigner,
+    CodeRequest,
     Jid,
     KeyBundle,
     PairingRequest,
@@ -148,6 +149,15 @@ class FakeNetwork:
             raise RefusedError(409, "this QR code expired or was used")
         self.refs.discard(request.ref)
         return self.add_companion(phone.user).jid.device
+
+    def code_request(self, phone: Jid) -> CodeRequest:
+        raise RefusedError(409, "code: no client waits")
+
+    async def answer_code(self, phone: Jid, ref: str, wrapped_key: bytes, identity: bytes) -> tuple[bytes, bytes]:
+        raise AssertionError("nobody asked")
+
+    def pair_by_code(self, phone: Jid, ref: str, adv_secret: bytes, account_signature: AccountSigner) -> int:
+        raise AssertionError("nobody asked")
 
     def add_account(self, phone: PhonePort, *, business: bool) -> None:
         self.phones[phone.number] = phone

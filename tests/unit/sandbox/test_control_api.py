@@ -246,6 +246,21 @@ async def test_unreadable_scans(town: Api, body: Any, field: str) -> None:
     assert "rubbish" not in answer["error"]
 
 
+@pytest.mark.parametrize(
+    "body", [{}, {"code": 12345678}, {"code": "ABCD-EFG"}, {"code": "ABCD_EFGH"}, {"code": "ÄBCDEFGH"}]
+)
+async def test_unreadable_codes(town: Api, body: Any) -> None:
+    status, answer = await town.post(f"{PHONES}/{ANNA}/pair", body)
+    assert status == 400
+    assert "code" in answer["error"]
+    assert "ABCD" not in answer["error"]
+
+
+async def test_codes_that_nobody_shows(town: Api) -> None:
+    assert (await town.post(f"{PHONES}/{ANNA}/pair", {"code": "abcd-efgh"}))[0] == 409
+    assert (await town.post(f"{PHONES}/209999999999/pair", {"code": "ABCDEFGH"}))[0] == 404
+
+
 async def test_phone_off(town: Api) -> None:
     online = f"{PHONES}/{BEN}/online"
     assert await town.post(online, {"online": False}) == (200, {"online": False})
@@ -254,6 +269,7 @@ async def test_phone_off(town: Api) -> None:
     assert (await town.get(f"{PHONES}/{BEN}/messages"))["messages"] == []
     for call, body in (
         ("scan", {"qr": qr_text("r")}),
+        ("pair", {"code": "ABCDEFGH"}),
         ("send", {"to": ANNA, "text": "x"}),
         ("read", {"messageId": "x"}),
     ):
@@ -345,7 +361,6 @@ async def test_what_comes_later_says_so(town: Api) -> None:
         ("POST", "/control/groups"),
         ("GET", "/control/groups"),
         ("POST", "/control/groups/1@g.us/members"),
-        ("POST", f"{PHONES}/{ANNA}/pair"),
     ):
         assert (await town.call(method, path))[0] == 501
 

@@ -34,7 +34,8 @@ class ChatConnection(WebSocketsSansIOProtocol):
         """The application finds the connection in its scope."""
         super().handle_connect(event)
         if self.response.status_code == _SWITCHING:  # otherwise the request was refused, and there is no scope
-            self.scope.setdefault("extensions", {})[_CONNECTION] = self  # type: ignore[typeddict-item, index]
+            extensions: MutableMapping[str, Any] = self.scope["extensions"]
+            extensions[_CONNECTION] = self
 
     def data_received(self, data: bytes) -> None:
         """Deaf: nothing is read any more, not even a close frame."""

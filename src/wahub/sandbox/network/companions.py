@@ -53,8 +53,8 @@ def remove(core: Core, account: Account, device_id: int) -> None:
     device = account.devices.pop(device_id)
     core.registry.revoked.add(device.noise_key)
     persist.forget_device(core.store, account, device)
-    if device.session is not None:
-        device.session.stream_error(401, Node("conflict", {"type": "device_removed"}))
+    for session in list(device.sockets):
+        session.stream_error(401, Node("conflict", {"type": "device_removed"}))
     announce(core, account, "remove", device_id)
 
 

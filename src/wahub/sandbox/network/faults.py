@@ -239,5 +239,5 @@ def _check(given: Mapping[str, Any], required: dict[str, type], optional: dict[s
         kind = required.get(key) or optional.get(key)
         if kind is None:
             raise RefusedError(400, f"{where}.{key} is not known")
-        if type(value) is not kind or (kind is int and value < 0):
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
             raise RefusedError(400, f"{where}.{key} must be {_KINDS[kind]}")
