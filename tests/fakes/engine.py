@@ -6,12 +6,23 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from wahub.domain.errors import EngineDownError
+from wahub.domain.errors import EngineDownError, PairingRefusedError
 from wahub.domain.ids import ChatId, InstanceId, MessageId
-from wahub.domain.instance import Disconnect
+from wahub.domain.instance import Disconnect, Stage
 from wahub.domain.message import Content
 from wahub.domain.outbox import SendAcked, SendNotStarted, SendResult, SendUncertain
-from wahub.ports.engine import CaughtUp, Closed, KeyVault, LinkEvent, LinkSpec, Opened, OwnIdentity
+from wahub.ports.engine import (
+    CaughtUp,
+    Closed,
+    KeyVault,
+    LinkEvent,
+    LinkSpec,
+    LinkVitals,
+    Opened,
+    OwnIdentity,
+    PairingCode,
+    Probe,
+)
 
 ME = OwnIdentity(phone="201234567890", lid="987654321012345", name="Shop")
 
@@ -37,6 +48,15 @@ class FakeLink:
     """What WhatsApp says about a number."""
     types: bool = True
     """Whether typing indicators come through."""
+    monotonic: Callable[[], float] = lambda: 0.0
+    opened: bool = False
+    seen: LinkVitals | None = None
+    """Its vitals, when a test sets them; without, the link was heard of this moment."""
+    probes: list[Probe] = field(default_factory=list)
+    """What the next probes find, the last for ever; without any, all is well."""
+    probed: int = 0
+    code: PairingCode | PairingRefusedError = field(default_factory=lambda: PairingCode("ABCD1234", 150.0))
+    codes_asked: list[str] = field(default_factory=list)
     hold: asyncio.Event | None = None
     """When set, sends wait for it: a test that wants an item to stay on the wire."""
 
@@ -52,17 +72,23 @@ class FakeLink:
     def report(self, *events: LinkEvent) -> None:
         """Queue events for the consumer."""
         for event in events:
+            self.opened = self.opened or isinstance(event, Opened)
             self._events.put_nowait(event)
 
     def open_up(self) -> None:
         """Log in with nothing waiting."""
         self.report(Opened(ME), CaughtUp(0))
 
-    def break_off(self, reason: Disconnect, code: int | None = None) -> None:
-        """The link ends; sends under way become uncertain."""
+    def break_off(self, reason: Disconnect, code: int | None = None, stage: Stage | None = None) -> None:
+        """The link ends; sends under way become uncertain. Its stage is what it got to, if none is given."""
         if not self._closed.is_set():
             self._closed.set()
-            self.report(Closed(reason, code, ""))
+            got_to = Stage.OPEN if self.opened else Stage.REACHED
+            self.report(Closed(reason, code, "", stage or got_to))
+
+    def lose_network(self) -> None:
+        """Nothing gets through any more: the handshake fails, or the open link breaks."""
+        self.break_off(Disconnect.TIMED_OUT, 408, None if self.opened else Stage.UNREACHED)
 
     async def events(self) -> AsyncIterator[LinkEvent]:
         while True:
@@ -97,6 +123,25 @@ class FakeLink:
         self.asked.append(chat)
         return self.who(chat)
 
+    @property
+    def vitals(self) -> LinkVitals:
+        return self.seen or LinkVitals(heard_at=self.monotonic())
+
+    async def probe(self) -> Probe:
+        self.probed += 1
+        if not self.probes:
+            return Probe(logged_in=self.opened, answered=not self.closed)
+        found = self.probes.pop(0) if len(self.probes) > 1 else self.probes[0]
+        if found.logged_in and found.answered and not self.opened:
+            self.report(Opened(ME, polled=True), CaughtUp(0))
+        return found
+
+    async def pairing_code(self, phone: str) -> PairingCode:
+        self.codes_asked.append(phone)
+        if isinstance(self.code, PairingRefusedError):
+            raise self.code
+        return self.code
+
     def extend(self, trusted_until: float) -> None:
         self.extended.append(trusted_until)
 
@@ -114,7 +159,10 @@ class FakeLink:
 class FakeEngine:
     """Makes FakeLinks; `next_link` waits for one to be opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = lambda: 0.0) -> None:
+        self.monotonic = monotonic
+        self.on_open: Callable[[FakeLink], None] = lambda _link: None
+        """What every new link does by itself."""
         self.links: list[FakeLink] = []
         self.down = False
         self.forgotten: list[InstanceId] = []
@@ -138,9 +186,10 @@ class FakeEngine:
     async def open(self, spec: LinkSpec, vault: KeyVault) -> FakeLink:
         if self.down:
             raise EngineDownError("the engine process is down")
-        link = FakeLink(spec, vault, self.answer)
+        link = FakeLink(spec, vault, self.answer, monotonic=self.monotonic)
         self.links.append(link)
         self._opened.put_nowait(link)
+        self.on_open(link)
         return link
 
     async def next_link(self) -> FakeLink:

@@ -81,6 +81,9 @@ def after_close(observed: Observed, record: Lifecycle, ended: Ended, policy: Rec
     match ended.reason:
         case Disconnect.RECYCLED:
             return Next(Event.RESTART_REQUIRED, 0.0, record, observed.restart_attempts, counts=False)
+        case Disconnect.TERM_EXPIRED:
+            # Our own lease ran out; the next term may go on at once.
+            return Next(Event.LINK_LOST, 0.0, record, observed.restart_attempts)
         case Disconnect.RESTART_REQUIRED:
             return _restart_required(observed, record, ended, policy)
         case Disconnect.QR_EXPIRED:

@@ -43,3 +43,13 @@ def link_topic(instance: str) -> str:
 def deleted_topic(instance: str) -> str:
     """The topic of the end of a delete."""
     return f"deleted:{instance}"
+
+
+def watch_topic(instance: str) -> str:
+    """The topic of changes that an instance's timers should look at."""
+    return f"watch:{instance}"
+
+
+def asked_topic(instance: str) -> str:
+    """The topic of answers to what a caller asked of an instance's worker."""
+    return f"asked:{instance}"

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from wahub.domain.ids import QueueId, WorkerId
 from wahub.domain.instance import Instance
-from wahub.domain.retry import ReconnectLadder
+from wahub.domain.reconnect import ReconnectPolicy
+from wahub.domain.restore import RestorePolicy
+from wahub.domain.watchdog import Timers
 from wahub.ports.clock import Clock
 from wahub.ports.engine import Engine
 from wahub.ports.store import Database
@@ -28,12 +30,8 @@ class RuntimeSettings:
     lease_renew_every: float = 15.0
     poll_every: float = 4.0
     """How often the supervisor looks for changes nobody hinted at."""
-    restore_concurrency: int = 4
-    restore_jitter: tuple[float, float] = (2.0, 5.0)
-    restore_patience: float = 60.0
-    """How long a start waits for one instance before it counts as attempted."""
-    replaced_pause: float = 60.0
-    """After another client took the session over, wait at least this long (contract B.6, code 440)."""
+    return_gap: float = 0.25
+    """Seconds between two links that return after all were cut off."""
     drain_patience: float = 30.0
     """If the engine never says that the offline queue is drained, take it as drained after this long."""
     stop_patience: float = 20.0
@@ -43,7 +41,9 @@ class RuntimeSettings:
     sweep_every: float = 5.0
     """How often items whose time is over are looked for."""
     rules: SendRules = field(default_factory=SendRules)
-    ladder: ReconnectLadder = field(default_factory=ReconnectLadder)
+    reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
+    timers: Timers = field(default_factory=Timers)
+    restore: RestorePolicy = field(default_factory=RestorePolicy)
 
 
 Farewell = Callable[[Instance, tuple[QueueId, ...]], Awaitable[None]]
@@ -68,5 +68,7 @@ class RuntimeDeps:
     random: Callable[[], float]
     """A random number in [0, 1)."""
     farewell: Farewell = no_farewell
+    free_memory_mb: Callable[[], float | None] = lambda: None
+    """Memory that could be had now; None where the system does not say."""
     fault: Callable[[str], None] = no_faults
     """Called at named points; kills the process in tests that ask for it (contract 0.11)."""

@@ -1,83 +1,98 @@
-"""The loop of one instance: hold its lease, keep a link up, write down what the link reports.
+"""The loop of one instance: hold its lease, keep a link up, and between two links wait as long as it should.
 
-Promise: at most one link at a time, always under the current lease term; every report is stored, in order, before
-the next is looked at; an inbound message is acknowledged to the engine only after its commit. Not promised: that a
-link can be had.
+Promise: at most one link at a time, always under the current lease term. What a link reports is stored by
+runtime/serving.py; what timers do is in runtime/watch.py; what follows when a link ends was decided by
+domain/reconnect.py and stored with its end. Not promised: that a link can be had.
 
 A crash leaves a lease that runs out by itself, links that the engine closes when its input ends, rows in `sending`
 that the next holder settles (`services/outbox/attempt.py::recover`), and spooled inbound messages that the next link
-reports again.
+reports again. A pause that was under way goes on after the next start, for its end is stored.
 
-After a link ends, `pause_after` says how long to wait: not at all after pairing (515) and after a round of QR codes,
-at least a minute when another client took the session over, never again when WhatsApp banned the account, else by
-the ladder of contract 0.12. Losing the network never leads to `needs_qr`.
+Between two links the runner waits for what comes first: the time that was decided, a person who asks, or its turn
+when all links of the worker were cut off (runtime/reach.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
+from collections.abc import Coroutine
 
 import structlog
 
 from wahub.domain.errors import EngineDownError, InstanceNotFoundError, StaleLeaseError
 from wahub.domain.ids import InstanceId
-from wahub.domain.instance import Disconnect, Instance
+from wahub.domain.instance import Config, Disconnect, Stage, State
 from wahub.domain.lease import Lease
-from wahub.ports.engine import (
-    Acked,
-    CaughtUp,
-    Closed,
-    Inbound,
-    Link,
-    LinkEvent,
-    LinkSpec,
-    Opened,
-    Paired,
-    QrShown,
-    Receipted,
-)
+from wahub.domain.lifecycle import Ask, IncidentKind, Lifecycle
+from wahub.domain.reconnect import Next
+from wahub.domain.watchdog import Restart
+from wahub.ports.engine import Closed, Link, LinkSpec
 from wahub.ports.store import Tx
-from wahub.ports.wakeup import WEBHOOKS, link_topic, outbox_topic
+from wahub.ports.wakeup import WEBHOOKS, link_topic, watch_topic
+from wahub.runtime import journal
 from wahub.runtime.deps import RuntimeDeps
+from wahub.runtime.ending import Endings, Verdict
 from wahub.runtime.leaser import Leaser
-from wahub.runtime.reports import ReportBatch
-from wahub.runtime.sender import Sender
+from wahub.runtime.pairing import PairingCodes
+from wahub.runtime.reach import Reach
+from wahub.runtime.serving import Serving
+from wahub.runtime.sight import LinkFacts, Sight
 from wahub.runtime.vault import StoreVault
-from wahub.services import instance, outbox
+from wahub.runtime.watch import Watch
+from wahub.services import instance, lifecycle, outbox
+from wahub.services.lifecycle import Moved
 
 log = structlog.get_logger("wahub.runner")
 
 _STALE_PAUSE = 1.0
+_LONG = 3_600.0
+_REST = (State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED)
+"""States that only a request ends."""
 
 
 class Runner:
     """Runs one instance until stopped or deleted."""
 
-    def __init__(self, deps: RuntimeDeps, leaser: Leaser, wanted: InstanceId) -> None:
+    def __init__(self, deps: RuntimeDeps, leaser: Leaser, reach: Reach, wanted: InstanceId) -> None:
         self.instance = wanted
         self.lease: Lease | None = None
         self.attempted = asyncio.Event()
-        """Set once the first link opened, showed a code or failed."""
-        self.connected = False
-        self._deps = deps
+        """Set once the first link opened, showed a code or failed, or when none is to be opened."""
+        self.failed: str | None = None
+        """What failed on our own side at the last attempt: the name of the error."""
+        self.sight = Sight(wanted)
+        self.codes = PairingCodes(deps, wanted, self._renew_codes)
+        self.deps = deps
         self._leaser = leaser
+        self._reach = reach
         self._until = 0.0
-        self._link: Link | None = None
-        self._sender: Sender | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._serving: Serving | None = None
+        self._config: Config | None = None
+        """What the current link was opened with."""
+        self._due: float | None = 0.0
+        """When the next link may be opened, in monotonic seconds; None: not before someone asks."""
+        self._go = False
+        """Someone asked: do not wait."""
+        self._asks: list[Lifecycle] = []
+        self._new_term = False
+        """The next link needs a new lease term, so that nothing of the last one can act any more."""
+        self._beside: set[asyncio.Task[None]] = set()
         self._unlinked = asyncio.Event()
         self._unlinked.set()
+        self._broke_at = Stage.UNREACHED
+        """How far the link was that could not be served to its end."""
         self._unlinks = 0
         """How often the account was unlinked: a link that was being opened meanwhile has the credentials of before."""
-        self._attempt = 0
-        self._caught_up = False
-        """The current link's offline queue is drained."""
         self._stopping = False
         self._task = asyncio.create_task(self._run(), name=f"runner:{wanted}")
 
     # --- asked by others ---------------------------------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether its link is open."""
+        return self.sight.link is not None and self.sight.link.opened_at is not None
 
     def extend(self, until: float) -> None:
         """The lease term got longer."""
@@ -90,25 +105,53 @@ class Runner:
         if self.lease == lease:
             self.lease = None
             if self._link is not None:
-                self._closing = asyncio.create_task(self._link.close())
+                self._spawn(self._link.close())
+            self.hurry()
 
     def hurry(self) -> None:
-        """A caller asked to reconnect: do not sit out the pause."""
-        self._deps.wakeup.notify(self._pause_topic)
+        """Look again at what there is to wait for."""
+        self.deps.wakeup.notify(link_topic(self.instance))
+
+    def ask(self, record: Lifecycle) -> None:
+        """A caller asked for something."""
+        self._asks.append(record)
+        self.hurry()
+        if self._serving is not None:
+            # The loop is busy with the link: what concerns the link is done beside it.
+            self._spawn(self._take_asks())
+
+    def reconfigured(self, config: Config) -> None:
+        """Its configuration may have changed: a link over another proxy must be another link."""
+        old = self._config
+        if old is not None and self._serving is not None and (old.proxy, old.engine) != (config.proxy, config.engine):
+            self._config = config
+            verdict = Verdict(Disconnect.RECYCLED, "its proxy or its engine settings changed")
+            self._spawn(self._serving.end(verdict))
 
     async def stop(self) -> None:
         """Finish the item on the wire, close the link, give the lease up."""
         self._stopping = True
-        await self._end_link(self._deps.settings.stop_patience, logout=False)
+        await self._end_link(self.deps.settings.stop_patience, logout=False)
         await self._end_task()
         if self.lease is not None:
             with contextlib.suppress(Exception):
                 await self._leaser.release(self.lease)
         self._leaser.forget(self.instance)
 
+    async def give_up(self, text: str) -> None:
+        """It could not be started again and again: state `error`, and nothing more runs."""
+        self._stopping = True
+        lease = self.lease = self.lease or await self._claim()
+        now = self.deps.clock.now()
+        moved = await self.deps.database.write(
+            lambda tx: lifecycle.failed(tx, lease, IncidentKind.RESTORE_FAILED, text, now)
+        )
+        journal.moved(moved)
+        await self.stop()
+
     async def delete(self) -> None:
         """Unlink at the server, close, and remove everything of the instance (contract 0.13)."""
-        deps = self._deps
+        deps = self.deps
         self._stopping = True
         await self._stop_sender(deps.settings.delete_patience)
         lease = self.lease or await self._claim()
@@ -123,16 +166,19 @@ class Runner:
 
     async def unlink(self) -> None:
         """Log out at the server and wait for a new scan; the queue stays (contract 0.13, `keep=1`)."""
-        deps, lease = self._deps, self._lease
+        lease = self._held
         # The loop must not open the next link before the credentials of this one are gone.
         self._unlinked.clear()
         self._unlinks += 1
         try:
-            await self._end_link(deps.settings.delete_patience, logout=True)
-            await deps.database.write(lambda tx: instance.finish_unlink(tx, lease, deps.clock.now(), deps.new_id()))
+            if self._serving is not None:
+                self._serving.verdict = Verdict(Disconnect.LOGGED_OUT, "logged out by a caller", silent=True)
+            await self._end_link(self.deps.settings.delete_patience, logout=True)
+            await self._write_unlinked(lease)
+            self._due, self._go = self.deps.clock.monotonic(), True
         finally:
             self._unlinked.set()
-        deps.wakeup.notify(WEBHOOKS)
+        self.deps.wakeup.notify(WEBHOOKS)
         self.hurry()
 
     @property
@@ -140,49 +186,110 @@ class Runner:
         """Whether the loop ended by itself (the instance is gone)."""
         return self._task.done()
 
+    # --- asked by its timers -----------------------------------------------------------------------------------------
+
+    @property
+    def held(self) -> Lease | None:
+        """The lease, while there is one."""
+        return self.lease
+
+    async def end_link(self, verdict: Verdict) -> None:
+        """Close the link for a reason of ours."""
+        if self._serving is not None:
+            await self._serving.end(verdict)
+
+    async def begin_restart(self, restart: Restart, why: str, *, after: float = 0.0) -> None:
+        """Close the link, if there is one, and open another after so many seconds; hard: under a new lease term."""
+        lease, now = self._held, self.deps.clock.now()
+        self.sight.restart = restart
+        self._take(await self.deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why)))
+        self.open_after(after, new_term=restart.hard)
+        if self._serving is not None:
+            await self._serving.stop_sender(self.deps.settings.delete_patience)
+        await self.end_link(Verdict(Disconnect.RECYCLED, why, silent=True))
+
+    def open_after(self, seconds: float | None, *, new_term: bool = False) -> None:
+        """The next link: after so many seconds, or (None) when someone asks."""
+        self._due = None if seconds is None else self.deps.clock.monotonic() + seconds
+        self._go = seconds == 0.0
+        self._new_term = self._new_term or new_term
+        self.hurry()
+
     # --- the loop ----------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        watch = asyncio.create_task(Watch(self).run(), name=f"watch:{self.instance}")
+        try:
+            await self._loop()
+        finally:
+            watch.cancel()
+            self._reach.leave(self.instance)
+            await asyncio.gather(watch, return_exceptions=True)
+
+    async def _loop(self) -> None:
         while not self._stopping:
             # While the account is unlinked no other link may be opened: neither with its old credentials, nor with new
-            # ones that would be purged with them.
+            # ones that the unlinking would purge.
             await self._unlinked.wait()
             if self._stopping:
                 return
             try:
                 if self.lease is None:
                     await self._take_over()
-                reason = await self._one_link()
+                if not await self._wait_for_turn():
+                    continue
+                self.failed = None
+                await self._one_link()
             except StaleLeaseError:
                 # Someone took over. Asking again at once would only take it back from them.
                 self.lease = None
-                await self._deps.clock.sleep(_STALE_PAUSE)
+                await self.deps.clock.sleep(_STALE_PAUSE)
                 continue
             except InstanceNotFoundError:
                 return
             except EngineDownError:
-                reason = Disconnect.ENGINE_DIED
+                await self._could_not_open(Disconnect.ENGINE_DIED, "no engine process is up")
             except Exception as error:
                 log.exception("runner will try again", instance=self.instance, error=type(error).__name__)
-                reason = Disconnect.UNKNOWN
+                self.failed = type(error).__name__
+                await self._could_not_open(Disconnect.UNKNOWN, type(error).__name__)
             self.attempted.set()
-            if self._stopping:
-                return
-            if reason in (Disconnect.TERM_EXPIRED, Disconnect.CLOSED_BY_US):
-                # The term ran out under the link: only a new epoch may go on.
-                self.lease = None
-                continue
-            await self._pause(self._pause_after(reason))
 
     async def _take_over(self) -> None:
-        self.lease = await self._claim()
+        self.lease = lease = await self._claim()
         self._leaser.watch(self.instance, self)
-        found = await self._deps.database.write(self._recover)
-        if found:
-            log.info("sends of unknown fate taken over", instance=self.instance, count=found)
+        policy, now = self.deps.settings.rules.policy, self.deps.clock.now()
 
-    def _recover(self, tx: Tx) -> int:
-        return outbox.recover(tx, self._lease, self._deps.clock.now(), self._deps.settings.rules.policy)
+        def work(tx: Tx) -> int:
+            found = tx.instances.get(self.instance)
+            if found is None:
+                raise InstanceNotFoundError(self.instance)
+            self.sight.instance, self.sight.record = found, tx.lifecycles.get(self.instance)
+            return outbox.recover(tx, lease, now, policy)
+
+        first = self.sight.instance is None
+        recovered = await self.deps.database.write(work)
+        if recovered:
+            log.info("sends of unknown fate taken over", instance=self.instance, count=recovered)
+        if first:
+            self._begin_as_stored()
+
+    def _begin_as_stored(self) -> None:
+        """What was decided before this process began still holds."""
+        clock, seen, record = self.deps.clock, self.sight.observed, self.sight.record
+        self._due = clock.monotonic()
+        if seen.state is State.PAUSED:
+            until = record.paused_until
+            self._due = None if until is None else clock.monotonic() + max(until - clock.now(), 0.0)
+        elif seen.state in _REST or (seen.state is State.NEEDS_QR and record.qr_rounds_left == 0):
+            self._due = None
+        if self._due is None or self._due > clock.monotonic():
+            self.attempted.set()
+        if not seen.linked and seen.state is State.CONNECTING:
+            self._begin_setup()
+
+    def _begin_setup(self) -> None:
+        self.sight.init_since, self.sight.init_attempts = self.deps.clock.now(), 1
 
     async def _claim(self) -> Lease:
         while True:
@@ -190,152 +297,211 @@ class Runner:
             if claimed is not None:
                 lease, self._until = claimed
                 return lease
-            await self._deps.clock.sleep(self._deps.settings.lease_ttl / 5)
+            await self.deps.clock.sleep(self.deps.settings.lease_ttl / 5)
 
     @property
-    def _lease(self) -> Lease:
+    def _held(self) -> Lease:
         if self.lease is None:
             raise StaleLeaseError
         return self.lease
 
-    def _pause_after(self, reason: Disconnect) -> float | None:
-        """Seconds to wait before the next link; None: not before someone asks."""
-        if reason in (
-            Disconnect.RESTART_REQUIRED,
-            Disconnect.LOGGED_OUT,
-            Disconnect.MULTIDEVICE_MISMATCH,
-            # The next round of codes follows at once: whoever comes to scan shall find one.
-            Disconnect.QR_EXPIRED,
-        ):
-            return 0.0
-        if reason is Disconnect.BANNED:
-            return None
-        if reason is Disconnect.REPLACED:
-            return self._deps.settings.replaced_pause
-        self._attempt += 1
-        return self._deps.settings.ladder.delay(self._attempt, self._deps.random())
-
     @property
-    def _pause_topic(self) -> str:
-        return link_topic(self.instance)
+    def _link(self) -> Link | None:
+        return None if self.sight.link is None else self.sight.link.link
 
-    async def _pause(self, seconds: float | None) -> None:
-        if seconds is None:
-            while not await self._deps.wakeup.wait(self._pause_topic, 3_600.0):
-                pass
-        elif seconds > 0:
-            await self._deps.wakeup.wait(self._pause_topic, seconds)
+    async def _wait_for_turn(self) -> bool:
+        """Wait until the next link may be opened; False when something else has to be done first."""
+        clock, wakeup = self.deps.clock, self.deps.wakeup
+        # A hint that came while the link was up is no reason to hurry now.
+        await wakeup.wait(link_topic(self.instance), 0.0)
+        while True:
+            if self._stopping or self.lease is None or not self._unlinked.is_set():
+                return False
+            await self._take_asks()
+            if self._new_term:
+                return await self._end_term()
+            if self._go:
+                self._go = False
+                break
+            left = None if self._due is None else self._due - clock.monotonic()
+            if left is None:
+                self._reach.leave(self.instance)
+            if left is not None and left <= 0:
+                left = self._reach.hold(self.instance, clock.monotonic())
+                if left <= 0:
+                    break
+            hinted = await wakeup.wait(link_topic(self.instance), _LONG if left is None else left)
+            if hinted and self.sight.observed.state is State.DISCONNECTED:
+                self._due = clock.monotonic()
+        await self._end_pause()
+        return True
 
-    async def _one_link(self) -> Disconnect:
+    async def _end_term(self) -> bool:
+        """Nothing that began under the old term can act any more."""
+        self._new_term = False
+        lease, self.lease = self._held, None
+        await self._leaser.release(lease)
+        return False
+
+    async def _end_pause(self) -> None:
+        """The pause is over, by itself or because someone asked."""
+        if self.sight.observed.state is not State.PAUSED:
+            return
+        lease, now = self._held, self.deps.clock.now()
+        if self.sight.record.pause_reason == "ready_timeout":
+            why = "not ready in time"
+            self.sight.restart = Restart(hard=False, since=now, asked=False)
+            self._take(await self.deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why)))
+        else:
+            self._take(await self.deps.database.write(lambda tx: lifecycle.cooldown_over(tx, lease, now)))
+
+    async def _take_asks(self) -> None:
+        while self._asks:
+            record, self._asks = self._asks[0], self._asks[1:]
+            match record.asked:
+                case Ask.SOFT_RESTART | Ask.HARD_RESTART:
+                    hard = record.asked is Ask.HARD_RESTART
+                    restart = Restart(hard=hard, since=self.deps.clock.now(), asked=True)
+                    await self.begin_restart(restart, "asked to restart")
+                case Ask.RETRY:
+                    await self._retry()
+                case Ask.PAIRING_CODE:
+                    await self._ask_code(record)
+                case None:
+                    pass
+
+    async def _retry(self) -> None:
+        lease, now = self._held, self.deps.clock.now()
+        self._take(await self.deps.database.write(lambda tx: lifecycle.retry(tx, lease, now)))
+        self._begin_setup()
+        self.open_after(0.0)
+
+    async def _ask_code(self, record: Lifecycle) -> None:
+        lease, now = self._held, self.deps.clock.now()
+        self.codes.want(record.pairing_phone or "")
+        if self._serving is not None and self._link is not None and self._serving.shows_qr:
+            self.codes.fetch(lease, self._link)
+        elif self._serving is None:
+            self.sight.record = await self.deps.database.write(lambda tx: lifecycle.begin_pairing(tx, lease, now))
+            self.open_after(0.0)
+
+    # --- one link ----------------------------------------------------------------------------------------------------
+
+    async def _one_link(self) -> None:
         """Open a link and serve it to its end."""
-        deps, lease, unlinks = self._deps, self._lease, self._unlinks
+        deps, lease, unlinks = self.deps, self._held, self._unlinks
         now, policy = deps.clock.now(), deps.settings.rules.policy
+        slow = self.sight.observed.restart_attempts > deps.settings.reconnect.ladder.fast
 
-        def begin(tx: Tx) -> None:
+        def begin(tx: Tx) -> Moved:
             # The last link's loop is over; if it could not store an outcome, the item would stay on the wire for ever.
             outbox.recover(tx, lease, now, policy, also_own=True)
-            instance.link_started(tx, lease, now)
+            return lifecycle.attempt(tx, lease, now, slow=slow)
 
-        await deps.database.write(begin)
-        spec = LinkSpec(self.instance, lease.epoch, self._until)
-        self._caught_up = False
+        self._take(await deps.database.write(begin))
+        assert self.sight.instance is not None
+        config = self._config = self.sight.instance.config
+        self._reach.join(self.instance, config.proxy)
+        spec = LinkSpec(self.instance, lease.epoch, self._until, config.proxy, config.engine)
         link = await deps.engine.open(spec, StoreVault(deps.database, lease))
-        self._link = link
+        facts = self.sight.link = LinkFacts(link, since=now)
+        serving = self._serving = Serving(deps, lease, self.sight, facts, self._reach, self._news)
         link.extend(self._until)
+        self._poke()
+        if self._asks:
+            self._spawn(self._take_asks())
         if self._stopping:
             await link.close()
         try:
             if unlinks != self._unlinks:
-                await link.logout()
-                await link.close()
-                # Again: it may have written keys after they were purged.
-                await deps.database.write(lambda tx: instance.finish_unlink(tx, lease, deps.clock.now(), deps.new_id()))
-                return Disconnect.CLOSED_BY_US
-            return await self._serve(link, lease)
+                await self._undo(link, lease)
+            else:
+                await serving.serve()
+                self._plan(serving.next, serving.verdict)
+                if serving.ended_as is Disconnect.TERM_EXPIRED:
+                    # The term ran out under the link: only a new epoch may go on.
+                    self.lease = None
         except (StaleLeaseError, InstanceNotFoundError):
             raise
-        except Exception as error:
-            # Callers must not read "ready" until the next link is tried. If the store is what failed, they will.
-            with contextlib.suppress(Exception):
-                await self._note_closed(lease, Closed(Disconnect.UNKNOWN, None, type(error).__name__))
+        except Exception:
+            self._broke_at = Stage.OPEN if facts.opened_at is not None else Stage.REACHED
             raise
         finally:
-            self.connected = False
-            self._link = None
-            await self._stop_sender()
+            self.sight.link = self._serving = None
+            await serving.stop_sender()
             await link.close()
+            self._poke()
 
-    async def _serve(self, link: Link, lease: Lease) -> Disconnect:
-        batch = ReportBatch(self._deps, lease, link)
-        async for event in link.events():
-            if isinstance(event, Inbound | Receipted | Acked):
-                await batch.add(event)
-                continue
-            await batch.flush()
-            if isinstance(event, Closed):
-                await self._stop_sender()
-                await self._note_closed(lease, event)
-                return event.reason
-            await self._note(link, lease, event)
-        return Disconnect.UNKNOWN
+    async def _undo(self, link: Link, lease: Lease) -> None:
+        """The account was unlinked while this link was being opened with its old credentials."""
+        await link.logout()
+        await link.close()
+        # Again: it may have written keys after they were purged.
+        await self._write_unlinked(lease)
+        self._due = self.deps.clock.monotonic()
 
-    async def _note(self, link: Link, lease: Lease, event: LinkEvent) -> None:
-        deps = self._deps
-        now, event_id = deps.clock.now(), deps.new_id()
-        match event:
-            case QrShown(text, ttl):
-                await deps.database.write(lambda tx: instance.qr_shown(tx, lease, text, ttl, now, event_id))
-                self.attempted.set()
-            case Paired(me):
-                await deps.database.write(lambda tx: instance.paired(tx, lease, me, now, event_id))
-            case Opened(me):
-                await self._note_opened(link, lease, Opened(me))
-            case CaughtUp():
-                self._caught_up = True
-                policy = deps.settings.rules.policy
-                await deps.database.write(lambda tx: outbox.start_evidence_wait(tx, lease, now, policy))
-                deps.wakeup.notify(outbox_topic(self.instance))
-            case _:
-                raise TypeError(f"unexpected event {type(event).__name__}")
-        deps.wakeup.notify(WEBHOOKS)
+    async def _write_unlinked(self, lease: Lease) -> None:
+        now, event_id = self.deps.clock.now(), self.deps.new_id()
+        self._take(await self.deps.database.write(lambda tx: lifecycle.unlinked(tx, lease, now, event_id)))
 
-    async def _note_opened(self, link: Link, lease: Lease, event: Opened) -> None:
-        deps = self._deps
-        now, event_id = deps.clock.now(), deps.new_id()
-        policy = deps.settings.rules.policy
-        # Until the engine says that the offline queue is drained, nothing of unknown fate may leave again. It may say
-        # so before it says that the link is open: the server closes an empty queue at once.
-        patience = 0.0 if self._caught_up else deps.settings.drain_patience
-        patient = replace(policy, evidence_wait=policy.evidence_wait + patience)
+    def _plan(self, follows: Next | None, verdict: Verdict | None) -> None:
+        """When the next link is due."""
+        if follows is not None:
+            if follows.wait is None:
+                self.sight.restart = None
+            self._due = None if follows.wait is None else self.deps.clock.monotonic() + follows.wait
+        elif verdict is None or not verdict.silent:
+            self.lease, self._due = None, self.deps.clock.monotonic()
 
-        def work(tx: Tx) -> Instance:
-            outbox.start_evidence_wait(tx, lease, now, patient)
-            return instance.opened(tx, lease, event.me, now, event_id)
-
-        await deps.database.write(work)
-        self._attempt = 0
-        self.connected = True
-        self.attempted.set()
-        log.info("ready", instance=self.instance)
-        if self._sender is None and not self._stopping:
-            self._sender = Sender(deps, lease, link)
-
-    async def _note_closed(self, lease: Lease, event: Closed) -> None:
-        deps = self._deps
-        now, event_id = deps.clock.now(), deps.new_id()
-        log.info("link closed", instance=self.instance, reason=str(event.reason), code=event.code)
-        if not self._unlinked.is_set() or (event.reason is Disconnect.CLOSED_BY_US and self._stopping):
-            # Whoever unlinks writes it down, once, also when the server's own word comes first.
+    async def _could_not_open(self, reason: Disconnect, detail: str) -> None:
+        """No link came to be, or serving it failed: what follows is decided as for any other that ended."""
+        clock, lease = self.deps.clock, self.lease
+        stage, self._broke_at = self._broke_at, Stage.UNREACHED
+        self._due = clock.monotonic() + self.deps.settings.reconnect.ladder.delay(1, self.deps.random())
+        if lease is None or self._stopping:
             return
-        await deps.database.write(lambda tx: instance.closed(tx, lease, event.reason, event.detail, now, event_id))
-        deps.wakeup.notify(WEBHOOKS)
+        # If the store is what failed, this fails, too: then it is tried again all the same.
+        with contextlib.suppress(Exception):
+            endings = Endings(self.deps, lease, self.sight, self._reach)
+            self._plan(await endings.note(Closed(reason, None, detail, stage), None), None)
+
+    async def _renew_codes(self) -> None:
+        """A new round of codes, because the running one is nearly over."""
+        self.open_after(0.0)
+        await self.end_link(Verdict(Disconnect.RECYCLED, "a fresh pairing code is wanted", silent=True))
+
+    def _news(self) -> None:
+        """The link reported something of itself."""
+        facts = self.sight.link
+        if facts is not None and facts.opened_at is not None:
+            self.sight.restart = self.sight.init_since = None
+            self.attempted.set()
+        elif self._serving is not None and self._serving.shows_qr:
+            self.sight.restart = self.sight.init_since = None
+            self.attempted.set()
+            if self.lease is not None and self._link is not None:
+                self.codes.fetch(self.lease, self._link)
+        self._poke()
+
+    def _take(self, moved: Moved) -> None:
+        self.sight.take(moved)
+        journal.moved(moved)
+        self._poke()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
+
+    def _poke(self) -> None:
+        self.deps.wakeup.notify(watch_topic(self.instance))
 
     # --- endings -----------------------------------------------------------------------------------------------------
 
     async def _stop_sender(self, patience: float | None = None) -> None:
-        sender, self._sender = self._sender, None
-        if sender is not None:
-            await sender.stop(self._deps.settings.stop_patience if patience is None else patience)
+        if self._serving is not None:
+            self._serving.no_more_sends()
+            await self._serving.stop_sender(patience)
 
     async def _end_link(self, patience: float, *, logout: bool) -> None:
         await self._stop_sender(patience)

@@ -27,16 +27,28 @@ import structlog
 
 from wahub.domain.errors import StaleLeaseError
 from wahub.domain.lease import Lease
-from wahub.domain.outbox import LINK_RETRY_WAIT, Entry, ItemState, SendNotStarted, SendResult, SendUncertain
+from wahub.domain.outbox import (
+    LINK_RETRY_WAIT,
+    Entry,
+    ItemState,
+    SendAcked,
+    SendNotStarted,
+    SendRefused,
+    SendResult,
+    SendUncertain,
+)
 from wahub.ports.engine import Link
 from wahub.ports.store import Tx
-from wahub.ports.wakeup import WEBHOOKS, outbox_topic, settled_topic
+from wahub.ports.wakeup import WEBHOOKS, outbox_topic, settled_topic, watch_topic
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.typing import prepare, stop_typing
 from wahub.services import outbox
 from wahub.services.outbox import Claimed, Idle, Prepare, Prepared
 
 log = structlog.get_logger("wahub.sender")
+
+ACK_TIMEOUT = "ack_timeout"
+"""How an engine says that the server did not answer a send in time."""
 
 LOOK_EVERY = 10.0
 """Seconds between two looks at the store when no hint came."""
@@ -56,6 +68,10 @@ class Sender:
         self._typing_at: Entry | None = None
         """The item whose chat sees somebody type."""
         self._clearing: set[asyncio.Task[None]] = set()
+        self.unacked = 0
+        """Sends in a row that the server did not answer in time."""
+        self.busy = False
+        """Something is on the wire or about to be."""
         self._task = asyncio.create_task(self._run(), name=f"sender:{lease.instance}")
 
     async def stop(self, patience: float) -> None:
@@ -83,6 +99,7 @@ class Sender:
                 await self._deps.clock.sleep(2.0)
                 continue
             finished = prepared = None
+            self.busy = isinstance(step, Claimed | Prepare)
             if not (isinstance(step, Claimed) and self._types_for(step.entry)):
                 # What was prepared is not what goes out: it was cancelled, or something overtook it.
                 self._clear_typing()
@@ -135,7 +152,19 @@ class Sender:
             result = SendUncertain(type(error).__name__)
         self._deps.fault("after_ack")
         self._clear_typing()
+        self._note_answer(result)
         return entry, result
+
+    def heard(self) -> None:
+        """The server said something about messages: the link is not mute."""
+        self.unacked = 0
+
+    def _note_answer(self, result: SendResult) -> None:
+        if isinstance(result, SendUncertain) and result.reason == ACK_TIMEOUT:
+            self.unacked += 1
+            self._deps.wakeup.notify(watch_topic(self._lease.instance))
+        elif isinstance(result, SendAcked | SendRefused):
+            self.unacked = 0
 
     def _types_for(self, entry: Entry) -> bool:
         return self._typing_at is not None and self._typing_at.id == entry.id

@@ -1,9 +1,8 @@
 """The supervisor: one runner for each instance that is wanted, none for the rest.
 
 It compares what the store says with what runs, on every hint (`instances`) and every few seconds. At start the
-instances that were linked come back a few at a time (contract B.8): a slot is free again when its instance is ready
-or its first attempt failed, and then rests for a random while, so that hundreds of accounts do not log in at the
-same second. Instances that are created later start at once.
+instances that were linked come back a few at a time (runtime/restore.py). Instances that are created later start at
+once. What callers asked of an instance is handed to its runner; the runner says in the store that it took it up.
 
 A crash of this loop ends the process: nothing would start or stop any more, and a restart is better than that.
 """
@@ -12,16 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 
 import structlog
 
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Instance, State
+from wahub.domain.lifecycle import Ask, Lifecycle
+from wahub.domain.restore import RestoreItem, RestoreQueue
+from wahub.ports.store import Tx
 from wahub.ports.wakeup import INSTANCES, deleted_topic
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.janitor import Janitor
 from wahub.runtime.leaser import Leaser
+from wahub.runtime.reach import Reach
+from wahub.runtime.restore import RETRY, Restore
 from wahub.runtime.runner import Runner
 from wahub.services import instance
 
@@ -29,6 +33,11 @@ log = structlog.get_logger("wahub.supervisor")
 
 _LEFT_ALONE = frozenset({State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED})
 """States that no restart ends: someone has to ask (contract B.1)."""
+
+
+def _look(tx: Tx) -> tuple[dict[InstanceId, Instance], list[Lifecycle]]:
+    """Which instances there are, and of which something is asked."""
+    return {found.id: found for found in tx.instances.list()}, [tx.lifecycles.get(one) for one in tx.lifecycles.asked()]
 
 
 class Supervisor:
@@ -45,6 +54,11 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[InstanceId] = set()
         """Instances that the restore will start when their turn comes."""
+        self._handed: dict[InstanceId, float | None] = {}
+        """When what was last handed to a runner had been asked for."""
+        self._restore = Restore(deps, self._restore_one, self._give_up)
+        settings = deps.settings
+        self._reach = Reach(settings.reconnect.ladder, settings.return_gap, deps.random, self._hint)
 
     async def boot(self) -> None:
         """Before anyone may look: no link is up, and the store says so. `run` does it if nobody did."""
@@ -58,12 +72,28 @@ class Supervisor:
         found = self._found or []
         self._spawn(self._leaser.run())
         self._spawn(Janitor(self._deps).run())
-        restoring = [known for known in found if known.observed.phone and not known.deleting]
-        self._waiting = {known.id for known in restoring}
-        self._spawn(self._restore(restoring))
+        restoring = [known.id for known in found if self._is_restored(known)]
+        self._waiting = set(restoring)
+        self._spawn(self._restore.run(restoring))
+        self._spawn(self._tell_restored(restoring))
         while True:
-            await self._reconcile()
+            try:
+                await self._reconcile()
+            except Exception as error:  # noqa: BLE001 - any fault of the store
+                # What runs goes on running; the next round finds what this one did not.
+                log.error("instances will be looked at again", error=type(error).__name__)
             await self._deps.wakeup.wait(INSTANCES, self._deps.settings.poll_every)
+
+    @staticmethod
+    def _is_restored(known: Instance) -> bool:
+        """Linked accounts come back in a row; one that sits out a pause is no work for the row."""
+        waits = known.observed.state in (*_LEFT_ALONE, State.PAUSED)
+        return known.observed.linked and not known.deleting and not waits
+
+    @property
+    def restore_queue(self) -> RestoreQueue:
+        """The row of instances that come back."""
+        return self._restore.snapshot
 
     async def stop(self) -> None:
         """Stop every runner, all at the same time."""
@@ -76,14 +106,19 @@ class Supervisor:
     # --- what should run ---------------------------------------------------------------------------------------------
 
     async def _reconcile(self) -> None:
-        known = {found.id: found for found in await self._deps.database.read(lambda tx: tx.instances.list())}
+        known, asked = await self._deps.database.read(_look)
         for wanted in known.values():
             if wanted.deleting:
                 self._start_delete(wanted.id)
             elif wanted.unlinking and wanted.id not in self._waiting:
                 self._start_unlink(wanted.id)
-            elif wanted.id not in self._runners and wanted.id not in self._waiting:
+            elif wanted.id in self._runners:
+                self._runners[wanted.id].reconfigured(wanted.config)
+            elif wanted.id not in self._waiting:
                 self._start(wanted)
+        for record in asked:
+            if record.instance in known and not known[record.instance].deleting:
+                self._hand(record)
         for gone in [wanted for wanted in self._runners if wanted not in known and wanted not in self._deleting]:
             runner = self._runners.pop(gone)
             self._spawn(runner.stop())
@@ -93,9 +128,29 @@ class Supervisor:
             return running
         if wanted.observed.state in _LEFT_ALONE:
             return None
-        runner = Runner(self._deps, self._leaser, wanted.id)
-        self._runners[wanted.id] = runner
+        return self._add(wanted.id)
+
+    def _add(self, wanted: InstanceId) -> Runner:
+        runner = self._runners[wanted] = Runner(self._deps, self._leaser, self._reach, wanted)
         return runner
+
+    def _hand(self, record: Lifecycle) -> None:
+        """Hand what a caller asked for to the runner, once."""
+        wanted = record.instance
+        if self._handed.get(wanted) == record.asked_at or wanted in self._waiting:
+            # Whoever waits for its turn in the row is told when it came.
+            return
+        self._handed[wanted] = record.asked_at
+        if record.asked is Ask.RETRY:
+            self._restore.put(RETRY, wanted)
+            return
+        runner = self._runners.get(wanted) or self._add(wanted)
+        runner.ask(record)
+
+    def _hint(self, wanted: InstanceId) -> None:
+        runner = self._runners.get(wanted)
+        if runner is not None:
+            runner.hurry()
 
     def _start_delete(self, wanted: InstanceId) -> None:
         # An unlinking that runs has the instance's link: the next round finds it done.
@@ -114,7 +169,7 @@ class Supervisor:
             runner = self._runners.get(wanted)
             if runner is None:
                 # It runs like any other from here on: afterwards it waits for a scan.
-                runner = self._runners[wanted] = Runner(self._deps, self._leaser, wanted)
+                runner = self._add(wanted)
                 await self._let_try(runner)
             await runner.unlink()
             log.info("instance unlinked, queue kept", instance=wanted)
@@ -130,7 +185,7 @@ class Supervisor:
             if runner is None:
                 if not await self._still(wanted, lambda found: found.deleting):
                     return
-                runner = Runner(self._deps, self._leaser, wanted)
+                runner = Runner(self._deps, self._leaser, self._reach, wanted)
                 await self._let_try(runner)
             await runner.delete()
             log.info("instance deleted", instance=wanted)
@@ -159,29 +214,53 @@ class Supervisor:
 
     # --- start-up ----------------------------------------------------------------------------------------------------
 
-    async def _restore(self, found: Iterable[Instance]) -> None:
-        pending = list(found)
-        total = len(pending)
-        slots = asyncio.Semaphore(max(self._deps.settings.restore_concurrency, 1))
-        await asyncio.gather(*(self._restore_one(known, slots) for known in pending))
-        connected = sum(
-            runner.connected for wanted, runner in self._runners.items() if any(known.id == wanted for known in pending)
-        )
-        self._on_restored(connected, total)
+    async def _tell_restored(self, first: list[InstanceId]) -> None:
+        await self._restore.first_round_over.wait()
+        connected = sum(runner.connected for runner in map(self._runners.get, first) if runner is not None)
+        self._on_restored(connected, len(first))
 
-    async def _restore_one(self, known: Instance, slots: asyncio.Semaphore) -> None:
-        async with slots:
-            current = await self._deps.database.read(lambda tx: tx.instances.get(known.id))
-            runner = None if current is None or current.deleting else self._start(current)
-            self._waiting.discard(known.id)
-            if runner is None:
-                return
-            try:
-                await asyncio.wait_for(runner.attempted.wait(), self._deps.settings.restore_patience)
-            except TimeoutError:
-                log.warning("restore goes on without it", instance=known.id)
-            low, high = self._deps.settings.restore_jitter
-            await self._deps.clock.sleep(low + (high - low) * self._deps.random())
+    async def _restore_one(self, item: RestoreItem) -> str | None:
+        """Start it and wait until it was attempted; the name of what failed on our side, or None."""
+        current, record = await self._deps.database.read(
+            lambda tx: (tx.instances.get(item.instance), tx.lifecycles.get(item.instance))
+        )
+        self._waiting.discard(item.instance)
+        if current is None or current.deleting:
+            return None
+        if item.kind == RETRY:
+            runner = self._runners.get(item.instance) or self._add(item.instance)
+            runner.ask(record)
+            return None
+        started = self._start(current)
+        if started is None:
+            return None
+        await self._attempted(started)
+        if not started.attempted.is_set():
+            log.warning("restore goes on without it", instance=item.instance)
+        if started.failed is None:
+            return None
+        # What is left of the failed attempt goes before the next one; nothing is purged.
+        failed = started.failed
+        self._waiting.add(item.instance)
+        self._runners.pop(item.instance, None)
+        await started.stop()
+        return failed
+
+    async def _attempted(self, runner: Runner) -> None:
+        """Wait until the runner's first attempt is over, or for as long as one place of the row may wait."""
+        patience = asyncio.ensure_future(self._deps.clock.sleep(self._deps.settings.restore.patience))
+        attempted = asyncio.ensure_future(runner.attempted.wait())
+        try:
+            await asyncio.wait((patience, attempted), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            patience.cancel()
+            attempted.cancel()
+
+    async def _give_up(self, wanted: InstanceId, text: str) -> None:
+        self._waiting.discard(wanted)
+        runner = self._add(wanted)
+        await runner.give_up(text)
+        self._runners.pop(wanted, None)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -22,6 +22,7 @@ from wahub.domain.instance import Config, Instance, State
 from wahub.domain.message import Text
 from wahub.domain.outbox import Entry, ItemState, SendAcked, SendResult
 from wahub.domain.pacing import Pace, TypingPolicy
+from wahub.domain.restore import RestorePolicy
 from wahub.domain.webhook import Delivery, DeliveryState
 from wahub.ports.store import Database, Tx
 from wahub.ports.wakeup import INSTANCES, outbox_topic
@@ -84,7 +85,7 @@ class World:
         self.restored: list[tuple[int, int]] = []
         self._numbers = itertools.count(1)
         self.settings = RuntimeSettings(
-            worker=WorkerId("worker-0"), restore_jitter=(0.0, 0.0), stop_patience=2.0, rules=BARE
+            worker=WorkerId("worker-0"), restore=RestorePolicy(jitter=(0.0, 0.0)), stop_patience=2.0, rules=BARE
         )
         self._posted: list[Delivery] = []
         self.farewells: list[tuple[InstanceId, tuple[QueueId, ...]]] = []
@@ -93,7 +94,7 @@ class World:
 
     async def start(self) -> World:
         self.database = Watched(open_database(self._url, self.clock))
-        self.engine = FakeEngine()
+        self.engine = FakeEngine(self.clock.monotonic)
         self.wakeup = LocalWakeup(self.clock)
         self.settings = replace(self.settings, worker=WorkerId(f"worker-{next(self._numbers)}"))
         deps = RuntimeDeps(

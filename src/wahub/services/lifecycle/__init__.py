@@ -4,14 +4,15 @@ from wahub.services.lifecycle.asks import (
     ask,
     ask_pairing_code,
     begin_pairing,
+    drop_ask,
     pairing_code_given,
     pairing_code_refused,
     retry,
-    take_ask,
 )
 from wahub.services.lifecycle.links import Closing, attempt, closed, opened, paired, qr_shown, unlinked
 from wahub.services.lifecycle.moves import Moved
 from wahub.services.lifecycle.timers import (
+    CONNECTED_MUTE,
     connecting_timed_out,
     cooldown_over,
     failed,
@@ -27,6 +28,7 @@ from wahub.services.lifecycle.timers import (
 )
 
 __all__ = [
+    "CONNECTED_MUTE",
     "Closing",
     "Moved",
     "ask",
@@ -36,6 +38,7 @@ __all__ = [
     "closed",
     "connecting_timed_out",
     "cooldown_over",
+    "drop_ask",
     "failed",
     "health_checked",
     "mute",
@@ -52,6 +55,5 @@ __all__ = [
     "restart",
     "retry",
     "stale",
-    "take_ask",
     "unlinked",
 ]

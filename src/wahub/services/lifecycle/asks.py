@@ -77,13 +77,11 @@ def ask_pairing_code(tx: Tx, wanted: InstanceId, phone: str, now: float) -> Life
     return asked
 
 
-def take_ask(tx: Tx, wanted: InstanceId) -> Lifecycle | None:
-    """What was asked, once: the record as it was before; None when nothing is."""
+def drop_ask(tx: Tx, wanted: InstanceId) -> None:
+    """Nothing is to be done about what was asked: the instance is gone, or in a state that needs nothing of it."""
     record = tx.lifecycles.get(wanted, for_update=True)
-    if record.asked is None:
-        return None
-    tx.lifecycles.save(replace(record, asked=None))
-    return record
+    if record.asked is not None:
+        tx.lifecycles.save(replace(record, asked=None))
 
 
 def retry(tx: Tx, lease: Lease, now: float) -> Moved:
@@ -93,9 +91,9 @@ def retry(tx: Tx, lease: Lease, now: float) -> Moved:
     (contract B.6).
     """
     instance, record = found = current(tx, lease)
-    _clear_dead(tx, record)
     again = replace(
         record,
+        asked=None,
         qr_rounds_left=None,
         credentials_dead=False,
         bad_sessions=0,
@@ -106,7 +104,9 @@ def retry(tx: Tx, lease: Lease, now: float) -> Moved:
     )
     if instance.observed.state not in _ENDED:
         # Someone was quicker, or it healed by itself.
-        return Moved(instance, instance, record, Event.RETRY)
+        keep(tx, record, replace(record, asked=None))
+        return Moved(instance, instance, replace(record, asked=None), Event.RETRY)
+    _clear_dead(tx, record)
     changes = {"last_error": None, "restart_attempts": 0}
     return move(tx, found, Event.RETRY, now, changes=changes, record=again, reason="asked to retry")
 
@@ -136,14 +136,16 @@ def _clear_dead(tx: Tx, record: Lifecycle) -> None:
 def pairing_code_given(tx: Tx, lease: Lease, code: PairingCode, now: float) -> None:
     """The code is there; whoever asked reads it from the record."""
     _, record = current(tx, lease)
-    given = replace(record, pairing_code=code.code, pairing_code_expires_at=now + code.ttl, pairing_error=None)
+    given = replace(
+        record, asked=None, pairing_code=code.code, pairing_code_expires_at=now + code.ttl, pairing_error=None
+    )
     keep(tx, record, given)
 
 
 def pairing_code_refused(tx: Tx, lease: Lease, why: str) -> None:
     """There is none; `why` never holds the number."""
     _, record = current(tx, lease)
-    keep(tx, record, replace(record, pairing_code=None, pairing_code_expires_at=None, pairing_error=why))
+    keep(tx, record, replace(record, asked=None, pairing_code=None, pairing_code_expires_at=None, pairing_error=why))
 
 
 def _find(tx: Tx, wanted: InstanceId) -> tuple[Instance, Lifecycle]:

@@ -22,6 +22,7 @@ def restart(tx: Tx, lease: Lease, now: float, why: str, *, watched: bool = True)
     instance, record = found = current(tx, lease)
     begun = replace(
         record,
+        asked=None,
         last_restart_at=now,
         restart_count=record.restart_count + 1,
         qr_received_during_restart=False,

@@ -1,0 +1,87 @@
+"""What a runner knows of its instance and its link at this moment, and how its timers see it."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+
+from wahub.domain.ids import InstanceId
+from wahub.domain.instance import Instance, Observed, Stage
+from wahub.domain.lifecycle import Lifecycle
+from wahub.domain.watchdog import LinkView, Restart, View
+from wahub.ports.clock import Clock
+from wahub.ports.engine import Link
+from wahub.runtime.sender import Sender
+from wahub.services.lifecycle import Moved
+
+
+@dataclass(slots=True)
+class LinkFacts:
+    """One link, from the moment its opening began. Times are Unix seconds."""
+
+    link: Link
+    since: float
+    opened_at: float | None = None
+    active_at: float = 0.0
+    polled_at: float | None = None
+    checked_at: float | None = None
+    sender: Sender | None = None
+    caught_up: bool = False
+    """Its offline queue is drained."""
+    reached: bool = False
+    """It is known to have got through the handshake."""
+
+
+@dataclass(slots=True)
+class Sight:
+    """The latest of what was stored, and what only this process knows."""
+
+    wanted: InstanceId
+    instance: Instance | None = None
+    record: Lifecycle = field(init=False)
+    link: LinkFacts | None = None
+    restart: Restart | None = None
+    init_since: float | None = None
+    init_attempts: int = 0
+    last_stage: Stage | None = None
+    """How far the last link got."""
+
+    def __post_init__(self) -> None:
+        self.record = Lifecycle(self.wanted)
+
+    @property
+    def observed(self) -> Observed:
+        return Observed() if self.instance is None else self.instance.observed
+
+    def take(self, moved: Moved) -> None:
+        """Something was stored."""
+        self.instance, self.record = moved.after, moved.record
+
+    def view(self, clock: Clock) -> View:
+        """As the timers see it."""
+        spread = zlib.crc32(self.wanted.encode()) % 1000 / 1000
+        link = None if self.link is None else _link_view(self.link, clock)
+        return View(clock.now(), self.observed, self.record, link, self.restart, self.init_since, spread)
+
+
+def _link_view(facts: LinkFacts, clock: Clock) -> LinkView:
+    vitals = facts.link.vitals
+    # The link's times are monotonic; the difference of the clocks is what it is now.
+    offset = clock.now() - clock.monotonic()
+
+    def wall(at: float | None) -> float | None:
+        return None if at is None else at + offset
+
+    sender = facts.sender
+    return LinkView(
+        since=facts.since,
+        opened_at=facts.opened_at,
+        heard_at=vitals.heard_at + offset,
+        unanswered_since=wall(vitals.unanswered_since),
+        unhandled_since=wall(vitals.unhandled_since),
+        unacked=0 if sender is None else sender.unacked,
+        active_at=facts.active_at,
+        busy=sender is not None and sender.busy,
+        polled_at=facts.polled_at,
+        checked_at=facts.checked_at,
+    )
