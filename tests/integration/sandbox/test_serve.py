@@ -164,3 +164,35 @@ async def test_a_killed_sandbox_comes_back_with_everything(tmp_path: Path) -> No
             assert (await http.get("/control/stats")).json()["violations"] == []
         finally:
             await client.close()
+
+
+async def test_a_client_that_was_live_at_a_kill_comes_back_on_the_same_port_without_a_code(tmp_path: Path) -> None:
+    if node_modules() is None:
+        pytest.skip("Baileys is not installed")
+    state, directory = tmp_path / "state.db", str(tmp_path / "alice")
+    async with sandbox(state=state) as box:
+        port = httpx.URL(box.line["controlUrl"]).port
+        client = await BaileysClient.spawn(box.line["wsUrl"], box.line["trustRoot"], box.line["caFile"])
+        async with httpx.AsyncClient(base_url=box.line["controlUrl"]) as http:
+            await post(http, "/control/phones", {"number": ALICE})
+            await client.command("start", "alice", dir=directory)
+            await post(http, f"/control/phones/{ALICE}/scan", {"qr": (await client.expect("alice", "qr"))["qr"]})
+        await client.expect("alice", "close")
+        await client.command("start", "alice", dir=directory)
+        await client.expect("alice", "drained")
+        assert await box.end(signal.SIGKILL) == -signal.SIGKILL
+    try:
+        assert (await client.expect("alice", "close"))["code"] == 428
+        await client.command("start", "alice", dir=directory)
+        assert (await client.expect("alice", "close"))["code"] == 408
+        async with sandbox(state=state, port=port) as again:
+            for name in ("wsUrl", "trustRoot", "caFile"):
+                assert again.line[name] == box.line[name]
+            await client.command("start", "alice", dir=directory)
+            await client.expect("alice", "open")
+            async with httpx.AsyncClient(base_url=again.line["controlUrl"]) as http:
+                stats = (await http.get("/control/stats")).json()
+            assert (stats["qrShown"], stats["logins"], stats["violations"]) == (0, 1, [])
+            assert client.seen("alice", "qr") == []
+    finally:
+        await client.close()

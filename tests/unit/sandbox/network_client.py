@@ -87,6 +87,12 @@ class Client:
     def address(self) -> str:
         return str(self.jid)
 
+    def hello(self) -> Session:
+        """Open a session and say hello; whether an answer comes is for the test to see."""
+        session = self.session = self.network.open_session()
+        session.feed(PROLOGUE + pack_frame(_Initiator().hello()))
+        return session
+
     def connect(self, payload: ClientPayload, *, break_finish: bool = False) -> Session:
         """Open a session and do the handshake with that payload."""
         session = self.session = self.network.open_session()

@@ -176,6 +176,8 @@ class Session:
         self.close()
 
     def _push(self, payload: bytes) -> None:
+        if self.closed:
+            return
         self._outgoing.append(pack_frame(payload))
         self.wake.set()
 
