@@ -14,6 +14,7 @@ from tests.contract.makers import SHOP, START, HandClock, add_entries, add_insta
 from wahub.adapters.sql.database import open_database
 from wahub.adapters.sql.failure import StoreFailedError
 from wahub.domain.ids import InstanceId
+from wahub.domain.lifecycle import Ask, Lifecycle
 from wahub.domain.outbox import DeliveryMark, ItemState, SendPolicy, SendUncertain, next_step, note_evidence, settle
 from wahub.ports.store import Database, Tx
 
@@ -98,6 +99,33 @@ async def test_who_waits_for_a_row_that_settles_gets_the_next_one(store: Databas
     gate.set()
     await settling
     assert await asking == second
+
+
+async def test_who_asks_for_a_record_waits_for_its_writer(store: Database) -> None:
+    """There is none yet that could be locked."""
+    await add_instance(store)
+    written, gate = threading.Event(), threading.Event()
+
+    def ask(tx: Tx) -> None:
+        found = tx.lifecycles.get(SHOP, for_update=True)
+        written.set()
+        assert gate.wait(10)
+        tx.lifecycles.save(replace(found, asked=Ask.RETRY))
+
+    def count(tx: Tx) -> None:
+        found = tx.lifecycles.get(SHOP, for_update=True)
+        tx.lifecycles.save(replace(found, mutes=found.mutes + 1))
+
+    asking = asyncio.create_task(store.write(ask))
+    await asyncio.to_thread(written.wait, 10)
+    counting = asyncio.create_task(store.write(count))
+    done, _ = await asyncio.wait([counting], timeout=0.3)
+    assert not done, "the second must wait for the first"
+    # Sends are accepted meanwhile: a row that refers to the instance does not wait for it.
+    await add_entries(store, make_entry(1))
+    gate.set()
+    await asyncio.gather(asking, counting)
+    assert await store.read(lambda tx: tx.lifecycles.get(SHOP)) == Lifecycle(SHOP, asked=Ask.RETRY, mutes=1)
 
 
 async def test_a_connection_that_broke_is_replaced(store: Database, shared_postgres_url: str) -> None:

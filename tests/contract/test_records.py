@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 from tests.contract.makers import (
     SHOP,
     START,
@@ -17,8 +18,12 @@ from tests.contract.makers import (
     make_received,
 )
 
+from wahub.adapters.sql.tables import instances
+from wahub.adapters.sql.transaction import SqlTx
+from wahub.domain.errors import InstanceNotFoundError
 from wahub.domain.ids import InstanceId, QueueId
-from wahub.domain.instance import Config, Observed, State
+from wahub.domain.instance import Config, EngineOptions, Observed, State
+from wahub.domain.lifecycle import Ask, Incident, IncidentKind, Lifecycle
 from wahub.domain.outbox import IdempotencyKey, KeyKind
 from wahub.domain.session import CREDS, KeyChanges, KeyName
 from wahub.ports.store import Database, KeyRecord, Tx
@@ -31,7 +36,15 @@ class OurError(Exception):
 async def test_an_instance_comes_back_as_it_was_saved(store: Database) -> None:
     await add_instance(store)
     full = make_instance(
-        config=Config("Shop é", "http://localhost/hook", ("qr", "message"), False, ("customer", "owner")),
+        config=Config(
+            "Shop é",
+            "http://localhost/hook",
+            ("qr", "message"),
+            False,
+            ("customer", "owner"),
+            "socks5://é:p%40ss@localhost:1080",
+            EngineOptions("Büro 👋", mark_online=False),
+        ),
         observed=Observed(
             state=State.RESTRICTED,
             state_at=1.5,
@@ -58,6 +71,38 @@ async def test_an_instance_comes_back_as_it_was_saved(store: Database) -> None:
     assert found == replace(full, observed=replace(full.observed, last_error="nul \ufffd half \ufffd"))
     assert await store.read(lambda tx: tx.instances.get(SHOP)) == found
     assert await store.read(lambda tx: tx.instances.get(InstanceId("other"))) is None
+
+
+async def test_engine_options_that_are_not_set_stay_so(store: Database) -> None:
+    await add_instance(store)
+    for options in (EngineOptions(), EngineOptions("Shop"), EngineOptions(mark_online=True), EngineOptions()):
+        changed = make_instance(config=Config("shop", engine=options))
+        await store.write(lambda tx, changed=changed: tx.instances.save(changed))  # type: ignore[misc]
+        assert await store.read(lambda tx: tx.instances.get(SHOP)) == changed
+        assert await store.read(lambda tx: tx.instances.list()) == [changed]
+
+
+async def test_engine_options_of_a_later_version_are_ignored(store: Database) -> None:
+    await add_instance(store)
+    later = sa.update(instances).values(engine='{"invented": 1, "device_name": "Shop"}')
+
+    def alter(tx: Tx) -> None:
+        assert isinstance(tx, SqlTx)
+        tx._runner.run(later, {})
+
+    await store.write(alter)
+    found = await store.read(lambda tx: tx.instances.get(SHOP))
+    assert found is not None
+    assert found.config.engine == EngineOptions("Shop")
+
+
+async def test_a_refusal_does_not_tell_the_proxy(store: Database) -> None:
+    await add_instance(store)
+    instance = make_instance("gone", config=Config("gone", proxy="http://u:hunter2@localhost:1"))
+    with pytest.raises(InstanceNotFoundError) as caught:
+        await store.write(lambda tx: tx.instances.save(instance))
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in repr(instance)
 
 
 async def test_instances_are_listed_by_creation(store: Database) -> None:
@@ -98,6 +143,8 @@ async def test_deleting_an_instance_removes_all_that_hangs_on_it(store: Database
             tx.inbox.add(make_received(instance=instance), START)
             tx.webhooks.add(make_delivery(1, instance=instance, event_id=f"event-{instance}"))
             tx.sessions.write(instance, KeyChanges({CREDS: b"secret"}))
+            tx.lifecycles.save(Lifecycle(instance, mutes=1, asked=Ask.RETRY))
+            tx.lifecycles.add_incident(instance, Incident(IncidentKind.BANNED, "", START))
 
         await store.write(fill)
 
@@ -111,11 +158,15 @@ async def test_deleting_an_instance_removes_all_that_hangs_on_it(store: Database
             tx.tally.counters(instance, START).disconnects_1h,
             len(tx.sessions.read(instance, [CREDS])),
             sum(delivery.instance == instance for delivery in tx.webhooks.due(START, 10)),
+            tx.lifecycles.get(instance).mutes,
+            sum(asked == instance for asked in tx.lifecycles.asked()),
+            len(tx.lifecycles.incidents(instance, 10)),
+            tx.inbox.last_received_at(instance),
         ]
 
     await store.write(lambda tx: tx.instances.delete(SHOP))
-    assert await store.read(lambda tx: left(tx, "shop")) == [False, 0, False, 0, 0, 0, 0]
-    assert await store.read(lambda tx: left(tx, "other")) == [True, 1, True, 1, 1, 1, 1]
+    assert await store.read(lambda tx: left(tx, "shop")) == [False, 0, False, 0, 0, 0, 0, 0, 0, 0, None]
+    assert await store.read(lambda tx: left(tx, "other")) == [True, 1, True, 1, 1, 1, 1, 1, 1, 1, START]
     # Created again it starts empty: the same message is new to it.
     await add_instance(store)
     assert await store.write(lambda tx: tx.inbox.add(make_received(), START))
@@ -141,6 +192,19 @@ async def test_of_equal_messages_at_the_same_moment_one_is_new(store: Database) 
     await add_instance(store)
     arrivals = await asyncio.gather(*(store.write(lambda tx: tx.inbox.add(make_received(), START)) for _ in range(10)))
     assert sorted(arrivals) == [False] * 9 + [True]
+
+
+async def test_when_the_latest_message_was_stored(store: Database) -> None:
+    await add_instance(store)
+    await add_instance(store, "other")
+    assert await store.read(lambda tx: tx.inbox.last_received_at(SHOP)) is None
+    for number, at in enumerate((START + 1, START + 5, START + 3)):
+        received = make_received(f"3A0{number}")
+        await store.write(lambda tx, received=received, at=at: tx.inbox.add(received, at))  # type: ignore[misc]
+    await store.write(lambda tx: tx.inbox.add(make_received(instance=InstanceId("other")), START + 9))
+    # Seen again: nothing new was stored.
+    await store.write(lambda tx: tx.inbox.add(make_received("3A00"), START + 7))
+    assert await store.read(lambda tx: tx.inbox.last_received_at(SHOP)) == START + 5
 
 
 @pytest.mark.parametrize("timestamp", [-5, 2**70])

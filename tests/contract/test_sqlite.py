@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from tests.contract.makers import OTHER_WORKER, SHOP, TTL, HandClock, add_instance, claim_lease, make_instance
 
-from wahub.adapters.sql import line, outbox, sqlite, tally, url, webhook
+from wahub.adapters.sql import inbox, lifecycle, line, outbox, sqlite, tally, url, webhook
 from wahub.adapters.sql.database import open_database
 from wahub.adapters.sql.failure import StoreFailedError
 from wahub.ports.store import Database, Tx
@@ -224,6 +224,11 @@ _LINE = ["ix_outbox_line ", "ix_outbox_line_of_chat "]
         ),
         (webhook._DUE, ["ix_deliveries_lane"]),
         (webhook._NEXT_AT, ["ix_deliveries_lane"]),
+        (webhook._LAST_ATTEMPT, ["ix_deliveries_attempted "]),
+        (inbox._LAST_RECEIVED, ["ix_inbox_instance_received_at "]),
+        (lifecycle._ASKED, ["ix_lifecycles_asked"]),
+        (lifecycle._INCIDENTS, ["ix_incidents_instance_position "]),
+        (lifecycle._FORGET, ["ix_incidents_instance_position "]),
     ],
     ids=[
         *(
@@ -238,14 +243,29 @@ _LINE = ["ix_outbox_line ", "ix_outbox_line_of_chat "]
             "expired",
             "counters",
         ),
-        *("webhooks due", "webhooks next"),
+        *("webhooks due", "webhooks next", "last attempt", "last received", "asked", "incidents", "forget incidents"),
     ],
 )
 def test_hot_questions_use_the_small_indexes(sqlite_url: str, statement: sa.Executable, indexes: list[str]) -> None:
-    values = {name: SHOP if name == "instance" else 10 for name in statement.compile().params if "param" not in name}
+    values = {
+        name: SHOP if name in ("instance", "of") else 10 for name in statement.compile().params if "param" not in name
+    }
     plan = _plan(sqlite_url, statement, values)
     for index in indexes:
         assert index in plan, plan
-    for table in ("outbox", "waiting", "before", "earlier", "deliveries"):
+    for table in ("outbox", "waiting", "before", "earlier", "deliveries", "inbox", "incidents", "lifecycles"):
         assert f"SCAN {table}\n" not in f"{plan}\n", plan
     assert "autoindex" not in plan, plan
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [webhook._LAST_ATTEMPT, lifecycle._INCIDENTS, lifecycle._FORGET],
+    ids=["last attempt", "incidents", "forget incidents"],
+)
+def test_the_latest_is_found_without_sorting(sqlite_url: str, statement: sa.Executable) -> None:
+    values: dict[str, object] = {"instance": SHOP, "of": SHOP, "at_most": 10}
+    asked = statement.compile().params
+    plan = _plan(sqlite_url, statement, {name: value for name, value in values.items() if name in asked})
+    assert "SEARCH" in plan
+    assert "TEMP B-TREE" not in plan, plan

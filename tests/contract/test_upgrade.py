@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
@@ -11,8 +13,13 @@ from tests.contract.makers import SHOP, START, HandClock, add_entries, make_entr
 from wahub.adapters.sql import migrate, postgres, sqlite, url
 from wahub.adapters.sql.database import open_database
 from wahub.domain.errors import IllegalTransitionError
-from wahub.domain.instance import State
+from wahub.domain.ids import InstanceId
+from wahub.domain.instance import EngineOptions, State
+from wahub.domain.lifecycle import Ask, Incident, IncidentKind, Lifecycle
 from wahub.domain.outbox import Audience, DeliveryMark, ItemState, Priority
+from wahub.domain.session import CREDS
+from wahub.domain.webhook import DeliveryState
+from wahub.ports.store import Attempted, Tx
 
 WEEK = 168 * 3_600.0
 _INSTANCE = """
@@ -44,13 +51,21 @@ def _old_entry(number: int, state: str, **changes: object) -> dict[str, object]:
     return row | changes
 
 
-@pytest.fixture
-def first_schema(store_url: str) -> Iterator[str]:
-    """The URL of a database as the first version left it."""
+@contextmanager
+def _old_schema(store_url: str, revision: str) -> Iterator[sa.Connection]:
+    """A connection to a database as that revision made it; what is written is kept."""
     parsed = url.parse(store_url)
     engine = sqlite.make_engine(parsed) if parsed.get_backend_name() == "sqlite" else postgres.make_engine(parsed)
-    migrate.upgrade(engine, "0001")
+    migrate.upgrade(engine, revision)
     with engine.begin() as connection:
+        yield connection
+    engine.dispose()
+
+
+@pytest.fixture
+def first_schema(store_url: str) -> str:
+    """The URL of a database as the first version left it."""
+    with _old_schema(store_url, "0001") as connection:
         connection.execute(sa.text(_INSTANCE))
         for row in (
             _old_entry(1, "sent", settled_at=START + 9, claimed_at=START + 8, delivery="read", on_wire=True),
@@ -61,8 +76,10 @@ def first_schema(store_url: str) -> Iterator[str]:
         ):
             connection.execute(sa.text(_ENTRY), row)
         connection.execute(sa.text(_KEY))
-    engine.dispose()
     return store_url
+
+
+# --- from the first version -------------------------------------------------------------------------------------------
 
 
 async def test_rows_of_the_first_version_live_on(first_schema: str, clock: HandClock) -> None:
@@ -112,4 +129,121 @@ async def test_rules_hold_after_the_upgrade(first_schema: str, clock: HandClock)
         await add_entries(store, twin)
     await store.write(lambda tx: tx.instances.delete(SHOP))
     assert await store.read(lambda tx: tx.outbox.list(None, None, 10)) == []
+    await store.close()
+
+
+# --- from the second version ------------------------------------------------------------------------------------------
+
+_OBSERVED = """
+INSERT INTO instances (id, created_at, deleting, unlinking, sequence, name, webhook_events, typing_enabled,
+    apply_typing_to, state, state_at, restart_attempts, phone, last_ready_at, last_disconnect_reason,
+    last_disconnect_at, authenticated_at)
+VALUES (:id, 100, false, false, 41, 'Shop', '["qr"]', true, '["customer"]', :state, 2.5, 0, :phone, :ready,
+    :reason, :lost, :paired)
+"""
+_CHILDREN = [
+    """
+INSERT INTO outbox (id, instance, chat, content, message_id, key, key_kind, payload_hash, created_at, state,
+    next_attempt_at, attempts, on_wire, resends, deferrals, priority, audience, joined_at, scheduled, typing, timeline)
+VALUES ('q1', 'shop', '1@c.us', '{"type":"text","text":"hello"}', 'm1', 'k', 'explicit', 'h', 1, 'queued',
+    1, 0, false, 0, 0, 'normal', 'customer', 1, false, true, '[]')
+""",
+    "INSERT INTO outbox_keys VALUES ('shop', 'k', 'explicit', 'h', 'q1', 3.5)",
+    """
+INSERT INTO inbox (instance, chat, sender, message_id, from_me, type, text, timestamp, received_at)
+VALUES ('shop', '1@c.us', '1@c.us', 'm2', false, 'text', 'hi', 5, 7.5)
+""",
+    """
+INSERT INTO deliveries (event_id, instance, event, lane, url, body, sequence, created_at, expires_at,
+    next_attempt_at, state, attempts)
+VALUES ('e1', 'shop', 'ready', 'lifecycle', 'http://localhost/', '{}', 1, 1, 1e9, 1, 'pending', 4)
+""",
+]
+_LINKED, _NOT_LINKED = 150.0, None
+
+
+def _seen(state: str, paired: float | None = None, **changes: object) -> dict[str, object]:
+    seen: dict[str, object] = {"phone": "4915551230001", "ready": 150.0, "reason": None, "lost": None}
+    return {**seen, "state": state, "paired": paired, **changes}
+
+
+_LINKS = {
+    "ready": (_seen("ready"), _LINKED),
+    "lost since": (_seen("disconnected", reason="timed_out", lost=160.0), _LINKED),
+    "paired and ready": (_seen("ready", 140.0), 140.0),
+    "lost while paired": (_seen("disconnected", 140.0, reason="logged_out", lost=130.0), 140.0),
+    "paired anew after a logout": (_seen("ready", reason="logged_out", lost=149.0), _LINKED),
+    "logged out": (_seen("needs_qr", reason="logged_out", lost=160.0), _NOT_LINKED),
+    "logged out, then given up": (_seen("failed_qr_timeout", reason="logged_out", lost=160.0), _NOT_LINKED),
+    "logged out, then an error": (_seen("error", reason="logged_out", lost=160.0), _NOT_LINKED),
+    "mismatch": (_seen("connecting", reason="multidevice_mismatch", lost=160.0), _NOT_LINKED),
+    "asks for a scan": (_seen("needs_qr", reason="timed_out", lost=160.0), _NOT_LINKED),
+    "never ready": (_seen("connecting", ready=None), _NOT_LINKED),
+    "never paired": (_seen("needs_qr", phone=None, ready=None), _NOT_LINKED),
+    "no number": (_seen("ready", phone=None), _NOT_LINKED),
+    "left behind": (_seen("needs_qr", 140.0, reason="logged_out", lost=160.0), _NOT_LINKED),
+    "scanned": (_seen("needs_qr", 140.0, reason="timed_out", lost=160.0), 140.0),
+}
+"""What the second version may have left of an account, and since when it counts as linked."""
+
+
+@pytest.fixture
+def second_schema(store_url: str) -> str:
+    """The URL of a database as the second version left it."""
+    with _old_schema(store_url, "0002") as connection:
+        connection.execute(sa.text(_OBSERVED), {"id": "shop", **_seen("ready", 140.0)})
+        for statement in _CHILDREN:
+            connection.exec_driver_sql(statement)
+        connection.execute(
+            sa.text("INSERT INTO session_material VALUES ('shop', :kind, :id, :value)"),
+            {"kind": CREDS.kind, "id": CREDS.id, "value": b"secret"},
+        )
+        for number, (seen, _) in enumerate(_LINKS.values()):
+            connection.execute(sa.text(_OBSERVED), {"id": f"link-{number}", **seen})
+    return store_url
+
+
+async def test_it_is_known_which_accounts_are_linked(second_schema: str, clock: HandClock) -> None:
+    store = open_database(second_schema, clock)
+    found = {instance.id: instance.observed for instance in await store.read(lambda tx: tx.instances.list())}
+    since = {name: found[InstanceId(f"link-{number}")].authenticated_at for number, name in enumerate(_LINKS)}
+    assert since == {name: linked for name, (_, linked) in _LINKS.items()}
+    await store.close()
+
+
+async def test_rows_of_the_second_version_live_on(second_schema: str, clock: HandClock) -> None:
+    store = open_database(second_schema, clock)
+    found = await store.read(lambda tx: tx.instances.get(SHOP))
+    assert found is not None
+    assert (found.config.proxy, found.config.engine) == (None, EngineOptions())
+    assert found.config.webhook_events == ("qr",)
+    assert await store.read(lambda tx: tx.line.depth(SHOP)) == 1
+    assert await store.read(lambda tx: tx.keys.get(SHOP, "k")) is not None
+    assert await store.read(lambda tx: tx.sessions.read(SHOP, [CREDS])) == {CREDS: b"secret"}
+    assert await store.read(lambda tx: tx.inbox.last_received_at(SHOP)) == 7.5
+    assert await store.read(lambda tx: tx.lifecycles.get(SHOP)) == Lifecycle(SHOP)
+    # Tried four times, but nobody wrote down when.
+    assert await store.read(lambda tx: tx.webhooks.last_attempt(SHOP)) is None
+    (delivery,) = await store.read(lambda tx: tx.webhooks.due(2.0, 10))
+    assert (delivery.attempts, delivery.attempted_at) == (4, None)
+    tried = replace(delivery, attempted_at=9.0, state=DeliveryState.DEAD, last_error="HTTP 500")
+    await store.write(lambda tx: tx.webhooks.save(tried))
+    assert await store.read(lambda tx: tx.webhooks.last_attempt(SHOP)) == Attempted("ready", 9.0, "HTTP 500")
+    assert await store.write(lambda tx: tx.instances.next_sequence(SHOP)) == 42
+    await store.close()
+
+
+async def test_new_rows_go_with_an_instance_of_the_second_version(second_schema: str, clock: HandClock) -> None:
+    store = open_database(second_schema, clock)
+
+    def fill(tx: Tx) -> None:
+        tx.lifecycles.save(Lifecycle(SHOP, asked=Ask.RETRY))
+        tx.lifecycles.add_incident(SHOP, Incident(IncidentKind.BANNED, "", START))
+
+    await store.write(fill)
+    assert await store.read(lambda tx: tx.lifecycles.asked()) == [SHOP]
+    await store.write(lambda tx: tx.instances.delete(SHOP))
+    assert await store.read(lambda tx: tx.lifecycles.list()) == []
+    assert await store.read(lambda tx: tx.lifecycles.incidents(SHOP, 10)) == []
+    assert await store.read(lambda tx: tx.line.depth(SHOP)) == 0
     await store.close()

@@ -10,7 +10,7 @@ from tests.contract.makers import SHOP, START, add_instance, make_delivery
 from wahub.domain.errors import IllegalTransitionError
 from wahub.domain.ids import InstanceId
 from wahub.domain.webhook import Delivery, DeliveryState
-from wahub.ports.store import Database
+from wahub.ports.store import Attempted, Database
 
 URL, OTHER_URL = "http://localhost/hook", "http://localhost/other"
 
@@ -24,9 +24,14 @@ async def _due(store: Database, now: float = START, limit: int = 100) -> list[st
     return [delivery.event_id for delivery in await store.read(lambda tx: tx.webhooks.due(now, limit))]
 
 
+async def _last_attempt(store: Database) -> Attempted | None:
+    return await store.read(lambda tx: tx.webhooks.last_attempt(SHOP))
+
+
 async def test_a_delivery_comes_back_as_it_was_stored(store: Database) -> None:
     await add_instance(store)
     delivery = make_delivery(1, lane="1@s.whatsapp.net", body='{"text":"مرحبا 👋"}', attempts=2, last_error="HTTP 500")
+    delivery = replace(delivery, attempted_at=START - 0.25)
     await _add(store, delivery)
     (found,) = await store.read(lambda tx: tx.webhooks.due(START, 1))
     assert found == replace(delivery, position=found.position)
@@ -113,6 +118,30 @@ async def test_old_delivered_rows_are_forgotten(store: Database) -> None:
     assert await store.write(lambda tx: tx.webhooks.forget_settled(START + 10)) == 1
     assert await store.write(lambda tx: tx.webhooks.forget_settled(START + 10)) == 0
     assert await _due(store) == ["event-4"]
+
+
+async def test_the_latest_attempt_is_told_whatever_became_of_it(store: Database) -> None:
+    await add_instance(store)
+    await add_instance(store, "other")
+    waiting, taken, refused = make_delivery(1, "a"), make_delivery(2, "b", event="qr"), make_delivery(3, "c")
+    await _add(store, waiting, taken, refused, make_delivery(4, "d", instance=InstanceId("other")))
+    assert await _last_attempt(store) is None
+
+    async def save(delivery: Delivery) -> None:
+        await store.write(lambda tx: tx.webhooks.save(delivery))
+
+    await save(replace(waiting, attempts=1, attempted_at=START + 2, last_error="HTTP 500"))
+    assert await _last_attempt(store) == Attempted("ready", START + 2, "HTTP 500")
+    await save(replace(taken, attempts=2, attempted_at=START + 3, state=DeliveryState.DELIVERED, last_error="HTTP 503"))
+    assert await _last_attempt(store) == Attempted("qr", START + 3, None)
+    # Earlier, though of a later row.
+    await save(replace(refused, attempts=1, attempted_at=START + 1, last_error="refused"))
+    assert await _last_attempt(store) == Attempted("qr", START + 3, None)
+    await save(replace(refused, attempts=2, attempted_at=START + 4, last_error="gone", state=DeliveryState.DEAD))
+    assert await _last_attempt(store) == Attempted("ready", START + 4, "gone")
+    await save(replace(taken, attempts=2, attempted_at=START + 4, last_error="late"))
+    assert await _last_attempt(store) == Attempted("ready", START + 4, "gone"), "of two at once the later row"
+    assert await store.read(lambda tx: tx.webhooks.last_attempt(InstanceId("other"))) is None
 
 
 async def test_event_ids_are_unique(store: Database) -> None:
