@@ -1,4 +1,4 @@
-"""The only file that names adapters: it puts the gateway together from the settings and runs it.
+"""Names the adapters, and puts the gateway together from the settings (mapping.py) and runs it.
 
 `serve` reads aloud: prepare, start, serve, stop. Its stdout carries JSON lines only (contract 0.11); everything else
 goes to stderr. One routine stops it, whatever the reason (contract F.6), and stopping takes less than 30 s.
@@ -21,30 +21,23 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from wahub import __version__, faults, telemetry
+from wahub import __version__, faults, mapping, telemetry
 from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.adapters.engines.baileys.install import InstalledEngine, ensure_installed
-from wahub.adapters.engines.baileys.settings import BaileysSettings
 from wahub.adapters.http_poster import HttpPoster
 from wahub.adapters.local_wakeup import LocalWakeup
 from wahub.adapters.sql.database import open_database
 from wahub.adapters.sql.failure import StoreFailedError
 from wahub.adapters.system_clock import SystemClock
 from wahub.api.app import build_api
-from wahub.api.deps import ApiDeps, ApiSettings
-from wahub.config import Settings, is_loopback
-from wahub.domain.idempotency import KeyPolicy
-from wahub.domain.ids import WorkerId
-from wahub.domain.outbox import SendPolicy
-from wahub.domain.pacing import Pace, TypingPolicy
-from wahub.domain.retry import Backoff, ReconnectLadder
-from wahub.domain.webhook import WebhookSettings
+from wahub.api.deps import ApiDeps
+from wahub.config import Settings
+from wahub.loop_lag import LoopLag
 from wahub.ports.store import Database
 from wahub.process import StopSignals, announce, listen, pid_file, prepare_data_directory, url_of, write_atomically
-from wahub.runtime.deps import RuntimeDeps, RuntimeSettings
+from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.dispatcher import Dispatcher
 from wahub.runtime.supervisor import Supervisor
-from wahub.services.outbox import QueueLimits, SendRules
 
 log = structlog.get_logger("wahub")
 
@@ -98,11 +91,12 @@ class Gateway:
         self._clock = clock
         self._wakeup = LocalWakeup(clock)
         self._fault = faults.killer(settings.fault)
-        self._engine = BaileysEngine(_baileys_settings(settings, installed))
-        webhooks = _webhook_settings(settings)
+        self._engine = BaileysEngine(mapping.baileys_settings(settings, installed))
+        webhooks = mapping.webhook_settings(settings)
         self._poster = HttpPoster(webhooks.timeout, block_private=webhooks.block_private)
         self._dispatcher = Dispatcher(database, self._poster, clock, self._wakeup, webhooks)
         self._supervisor = Supervisor(self._runtime_deps(), self._restored)
+        self._lag = LoopLag()
         self._server = _Server(self._api())
         self._stop = StopSignals()
 
@@ -118,7 +112,9 @@ class Gateway:
         if self._settings.ready_file is not None:
             write_atomically(self._settings.ready_file, line + "\n")
         loops = [http, *(asyncio.create_task(work, name=name) for name, work in self._loops())]
+        heartbeat = asyncio.create_task(self._lag.run(), name="heartbeat")
         code = await self._until_stopped(loops)
+        heartbeat.cancel()
         self._address_file.unlink(missing_ok=True)
         await self._shut_down(loops)
         announce("stopped")
@@ -176,7 +172,7 @@ class Gateway:
             engine=self._engine,
             clock=self._clock,
             wakeup=self._wakeup,
-            settings=_runtime_settings(self._settings),
+            settings=mapping.runtime_settings(self._settings),
             new_id=lambda: secrets.token_hex(16),
             random=random.random,
             farewell=self._dispatcher.farewell,
@@ -189,8 +185,10 @@ class Gateway:
                 database=self._database,
                 clock=self._clock,
                 wakeup=self._wakeup,
-                settings=_api_settings(self._settings),
+                settings=mapping.api_settings(self._settings),
                 engine_healthy=lambda: self._engine.healthy,
+                engine_processes=lambda: len(self._engine.pids),
+                loop_lag_ms=lambda: self._lag.worst_ms,
                 fault=self._fault,
             )
         )
@@ -221,96 +219,3 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.listening.set()
-
-
-# --- settings of the parts: milliseconds become seconds here ----------------------------------------------------------
-
-
-def _secret(value: Any) -> str | None:
-    return None if value is None else str(value.get_secret_value())
-
-
-def _runtime_settings(settings: Settings) -> RuntimeSettings:
-    low, high = settings.restore_jitter_ms
-    return RuntimeSettings(
-        worker=WorkerId(f"worker-{secrets.token_hex(8)}"),
-        lease_ttl=settings.lease_ms / 1000,
-        lease_renew_every=settings.lease_renew_every_ms / 1000,
-        restore_concurrency=settings.restore_concurrency,
-        restore_jitter=(low / 1000, high / 1000),
-        rules=SendRules(
-            policy=SendPolicy(
-                retry=Backoff(settings.retry_base_ms / 1000, settings.retry_max_ms / 1000),
-                evidence_wait=settings.unknown_evidence_ms / 1000,
-            ),
-            pace=_pace(settings),
-            typing=_typing(settings),
-        ),
-        ladder=ReconnectLadder(
-            settings.reconnect_base_ms / 1000, settings.reconnect_max_ms / 1000, settings.max_reconnect_attempts
-        ),
-    )
-
-
-def _pace(settings: Settings) -> Pace:
-    return Pace(settings.sends_per_minute, settings.sends_per_hour, settings.send_spacing_ms / 1000)
-
-
-def _typing(settings: Settings) -> TypingPolicy:
-    return TypingPolicy(
-        enabled=settings.typing_enabled,
-        shortest=settings.typing_min_ms / 1000,
-        longest=settings.typing_max_ms / 1000,
-        cap=settings.typing_max_total_ms / 1000,
-    )
-
-
-def _webhook_settings(settings: Settings) -> WebhookSettings:
-    return WebhookSettings(
-        secret=_secret(settings.webhook_secret),
-        protection_bypass=_secret(settings.webhook_protection_bypass),
-        auth_token=_secret(settings.webhook_auth_token),
-        timeout=settings.webhook_timeout_ms / 1000,
-        retry_base=settings.webhook_retry_base_ms / 1000,
-        retry_max=settings.webhook_retry_max_ms / 1000,
-        concurrency=settings.webhook_concurrency,
-        block_private=settings.webhook_block_private,
-    )
-
-
-def _api_settings(settings: Settings) -> ApiSettings:
-    return ApiSettings(
-        api_key=_secret(settings.api_key),
-        open_to_network=settings.allow_no_auth and not is_loopback(settings.host),
-        production=settings.production,
-        block_private=settings.webhook_block_private,
-        ready_watchdog_ms=settings.ready_watchdog_ms,
-        version=__version__,
-        pace=_pace(settings),
-        typing=_typing(settings),
-        limits=QueueLimits(
-            max_queue=settings.max_queue_size,
-            item_ttl=settings.queue_item_ttl_hours * 3_600.0,
-            keys=KeyPolicy(derived=float(settings.idempotency_derived_ttl_sec)),
-        ),
-    )
-
-
-def _baileys_settings(settings: Settings, installed: InstalledEngine) -> BaileysSettings:
-    return BaileysSettings(
-        node=installed.node,
-        directory=installed.directory,
-        run_dir=settings.data_dir / "run",
-        spool_dir=settings.data_dir / "spool",
-        wa_url=settings.wa_url,
-        trust_root=settings.wa_trust_root,
-        ca_file=settings.wa_ca_file,
-        instances_per_engine=settings.instances_per_engine,
-        ack_timeout=settings.send_ack_timeout_ms / 1000,
-        qr_first_ms=settings.qr_first_ms,
-        qr_next_ms=settings.qr_next_ms,
-        encryption_key=key.encode() if (key := _secret(settings.encryption_key)) else None,
-        # As durable as the store: its commits survive the death of any process, not each loss of power.
-        spool_flush=False,
-        fault=settings.fault,
-    )

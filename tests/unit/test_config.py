@@ -13,7 +13,14 @@ from wahub.config import Settings, SettingsError, load_settings, names_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "geheim-7c1f"
-SECRETS = ("API_KEY", "WEBHOOK_SECRET", "WEBHOOK_AUTH_TOKEN", "WEBHOOK_PROTECTION_BYPASS", "WAHUB_ENCRYPTION_KEY")
+SECRETS = (
+    "API_KEY",
+    "ADMIN_DEBUG_SECRET",
+    "WEBHOOK_SECRET",
+    "WEBHOOK_AUTH_TOKEN",
+    "WEBHOOK_PROTECTION_BYPASS",
+    "WAHUB_ENCRYPTION_KEY",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +56,120 @@ def test_the_defaults_of_the_contract(clean: Path) -> None:
     assert (settings.typing_min_ms, settings.typing_max_ms, settings.typing_max_total_ms) == (600, 1800, 2500)
     assert (settings.lease_ms, settings.lease_renew_every_ms, settings.ready_watchdog_ms) == (25_000, 15_000, 600_000)
     assert (settings.production, settings.fault, settings.log_level) == (False, None, "info")
+
+
+LIFECYCLE = {
+    "INIT_TIMEOUT_MS": ("init_timeout_ms", 120_000),
+    "READY_WATCHDOG_MS": ("ready_watchdog_ms", 600_000),
+    "READY_TIMEOUT_PAUSE_MIN": ("ready_pause_min", 10),
+    "READY_POLL_INTERVAL_MS": ("ready_poll_ms", 15_000),
+    "CONNECTING_WATCHDOG_MS": ("connecting_watchdog_ms", 600_000),
+    "CONNECTING_WATCHDOG_MAX_RESTARTS": ("connecting_restarts", 2),
+    "QR_STALE_MS": ("qr_stale_ms", 90_000),
+    "QR_TTL_MS": ("qr_ttl_ms", 300_000),
+    "QR_MAX_RECOVERY_ATTEMPTS": ("qr_recovery_attempts", 3),
+    "QR_RECOVERY_WATCHDOG_INTERVAL_MS": ("qr_watchdog_ms", 10_000),
+    "QR_RECOVERY_BACKOFF_MS": ("qr_recovery_backoff_ms", (10_000, 30_000, 60_000)),
+    "MAX_PAIRING_RECONNECT_ATTEMPTS": ("pairing_attempts", 10),
+    "WHATSAPP_CONNECT_TIMEOUT_MS": ("connect_timeout_ms", 60_000),
+    "MIN_DISCONNECT_COOLDOWN_MS": ("disconnect_cooldown_ms", None),
+    "MAX_RESTARTS_PER_WINDOW": ("restarts_per_window", 4),
+    "RESTART_WINDOW_MINUTES": ("restart_window_min", 10),
+    "RESTART_RATE_LIMIT_EXTRA_HOURS": ("restart_limit_extra_hours", 1),
+    "EXTENDED_RESTRICTION_COOLDOWN_HOURS": ("restricted_hours", 72),
+    "DISABLE_AUTO_RECONNECT": ("disable_auto_reconnect", False),
+    "READY_TIMEOUT_MS": ("ready_timeout_ms", 180_000),
+    "SOFT_RESTART_TIMEOUT_MS": ("soft_restart_timeout_ms", None),
+    "HARD_RESTART_TIMEOUT_MS": ("hard_restart_timeout_ms", None),
+    "RESTART_BACKOFF_MS": ("restart_backoff_ms", 2_000),
+    "RESTART_BACKOFF_SEQUENCE_MS": ("restart_backoff_sequence_ms", ()),
+    "DELETE_DESTROY_TIMEOUT_MS": ("delete_timeout_ms", 15_000),
+    "HEALTH_CHECK_INTERVAL_MIN": ("health_check_min", 20),
+    "ZOMBIE_INACTIVITY_THRESHOLD_MIN": ("inactivity_min", 30),
+    "RESTORE_CONCURRENCY": ("restore_concurrency", 4),
+    "RESTORE_COOLDOWN_MS": ("restore_cooldown_ms", None),
+    "RESTORE_MIN_FREE_MEM_MB": ("restore_min_free_mb", 100),
+    "RESTORE_MAX_ATTEMPTS": ("restore_attempts", 5),
+    "RESTORE_BACKOFF_BASE_MS": ("restore_backoff_ms", 15_000),
+}
+"""Names of contract G.1."""
+
+LIFECYCLE_NEW = {
+    "MAX_RECONNECT_ATTEMPTS": ("max_reconnect_attempts", 5),
+    "RECONNECT_EXHAUSTED": ("reconnect_exhausted", ""),
+    "REPLACED_WAIT_MS": ("replaced_wait_ms", 60_000),
+    "REPLACED_WINDOW_MS": ("replaced_window_ms", 600_000),
+    "STALE_LINK_MS": ("stale_link_ms", 300_000),
+    "MUTE_UNHANDLED_MS": ("mute_unhandled_ms", 30_000),
+    "LINK_IDLE_RECYCLE_HOURS": ("idle_recycle_hours", 24),
+    "RESTORE_FLOOR_PATIENCE_MS": ("restore_floor_patience_ms", 300_000),
+}
+"""Names of this project."""
+
+
+@pytest.mark.parametrize("name", [*LIFECYCLE, *LIFECYCLE_NEW])
+def test_defaults_of_the_lifecycle(name: str) -> None:
+    field, default = (LIFECYCLE | LIFECYCLE_NEW)[name]
+    assert getattr(load_settings(), field) == default
+    assert names_of(field) == (name,)
+
+
+@pytest.mark.parametrize("name", LIFECYCLE)
+@pytest.mark.parametrize("value", ["soon", "1 000", "nan"])
+def test_names_of_the_lifecycle_fall_back_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    field, default = LIFECYCLE[name]
+    settings = load(monkeypatch, {name: value})
+    assert getattr(settings, field) == default
+    (warning,) = [text for text in settings.warnings if text.startswith(name)]
+    assert value not in warning and "None" not in warning
+
+
+@pytest.mark.parametrize("name", LIFECYCLE_NEW)
+def test_new_names_of_the_lifecycle_end_the_start(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        load(monkeypatch, {name: "soon"})
+
+
+@pytest.mark.parametrize(
+    "name", sorted(({*LIFECYCLE, *LIFECYCLE_NEW}) - {"DISABLE_AUTO_RECONNECT", "RECONNECT_EXHAUSTED"})
+)
+def test_nothing_of_the_lifecycle_is_negative(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    is_list = isinstance((LIFECYCLE | LIFECYCLE_NEW)[name][1], tuple)
+    if is_list:
+        settings = load(monkeypatch, {name: "-1,2"})
+        assert getattr(settings, LIFECYCLE[name][0]) == LIFECYCLE[name][1]
+        return
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        load(monkeypatch, {name: "-1"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in (*LIFECYCLE, *LIFECYCLE_NEW) if name.endswith(("_MIN", "_MINUTES", "_HOURS", "_THRESHOLD_MIN"))],
+)
+def test_minutes_and_hours_take_fractions_but_no_eternity(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    field, _ = (LIFECYCLE | LIFECYCLE_NEW)[name]
+    assert getattr(load(monkeypatch, {name: "0.005"}), field) == 0.005
+    with pytest.raises(SettingsError, match=f"^{name}: "):
+        load(monkeypatch, {name: "1e9"})
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "read"),
+    [
+        ("QR_RECOVERY_BACKOFF_MS", "1, 2 ,3", (1, 2, 3)),
+        ("QR_RECOVERY_BACKOFF_MS", "7", (7,)),
+        ("RESTART_BACKOFF_SEQUENCE_MS", "300000,900000,3600000", (300_000, 900_000, 3_600_000)),
+        ("RESTORE_COOLDOWN_MS", "0", 0),
+        ("MIN_DISCONNECT_COOLDOWN_MS", "0", 0),
+        ("DISABLE_AUTO_RECONNECT", "true", True),
+        ("RECONNECT_EXHAUSTED", "needs_qr", "needs_qr"),
+    ],
+)
+def test_values_of_the_lifecycle(monkeypatch: pytest.MonkeyPatch, name: str, given: str, read: object) -> None:
+    assert getattr(load(monkeypatch, {name: given}), (LIFECYCLE | LIFECYCLE_NEW)[name][0]) == read
 
 
 def test_flag_over_environment_over_file_over_default(monkeypatch: pytest.MonkeyPatch, clean: Path) -> None:
@@ -221,7 +342,7 @@ def test_faults_only_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_names_of_other_systems(monkeypatch: pytest.MonkeyPatch, clean: Path) -> None:
     (clean / ".env").write_text("MARK_SEEN_AFTER_SEND=true\n")
     before = load_settings().warnings
-    later = {"CONNECTING_WATCHDOG_MS": "x", "QR_STALE_MS": "x", "MAX_ACCOUNTS": "x"}
+    later = {"MESSAGE_FALLBACK_POLL_ENABLED": "x", "SHARD_COUNT": "x", "MAX_ACCOUNTS": "x"}
     assert load(monkeypatch, later).warnings == before
     left_out = {"CHROME_PATH": "/x", "INBOUND_MAX_BUFFER": "x", "SYNCING_MAX_MS": "x"}
     (warning,) = set(load(monkeypatch, left_out).warnings) - set(before)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from wahub.domain.pacing import Pace, TypingPolicy
+from wahub.domain.restore import RestoreQueue
 from wahub.ports.clock import Clock
 from wahub.ports.store import Database
 from wahub.ports.wakeup import Wakeup
@@ -18,6 +19,8 @@ class ApiSettings:
 
     version: str
     api_key: str | None = field(default=None, repr=False)
+    admin_secret: str | None = field(default=None, repr=False)
+    """What the debug and system routes ask for on top of the key (ADMIN_DEBUG_SECRET); None: nothing."""
     open_to_network: bool = False
     """Without a key: whoever reaches us may call (ALLOW_NO_AUTH on another address than loopback)."""
     production: bool = False
@@ -29,7 +32,11 @@ class ApiSettings:
     typing: TypingPolicy = field(default_factory=TypingPolicy)
     """Both are what the send loop goes by: the queue's times are forecast from them."""
     ready_watchdog_ms: int = 600_000
-    delete_wait: float = 12.0
+    restart_window: float = 600.0
+    """How far the count of restarts looks back."""
+    pairing_wait: float = 25.0
+    """How long a request for a pairing code waits for the worker's answer."""
+    delete_wait: float = 15.0
     """How long DELETE waits until everything is gone, before it says so in `warnings`."""
     max_body: int = 1_048_576
     store_patience: float = 5.0
@@ -50,5 +57,11 @@ class ApiDeps:
     settings: ApiSettings
     engine_healthy: Callable[[], bool]
     """Whether every engine process that should run is running."""
+    engine_processes: Callable[[], int] = lambda: 0
+    """How many engine processes run."""
+    restore_queue: Callable[[], RestoreQueue] = RestoreQueue
+    """The row of instances that wait to come back, as it stands."""
+    loop_lag_ms: Callable[[], float] = lambda: 0.0
+    """How late the event loop of this process was lately, at worst."""
     fault: Callable[[str], None] = _nothing
     """Called at `after_accept`; kills the process in tests that ask for it (contract 0.11)."""
