@@ -22,7 +22,7 @@ from wahub.adapters.engines.baileys.settings import BaileysSettings
 from wahub.adapters.engines.baileys.wire import PROTOCOL_VERSION
 from wahub.domain.errors import EngineDownError
 from wahub.domain.ids import ChatId, InstanceId, MessageId
-from wahub.domain.instance import Disconnect
+from wahub.domain.instance import Disconnect, Stage
 from wahub.domain.message import Text
 from wahub.ports.engine import Closed, LinkSpec, SendNotStarted, SendUncertain
 
@@ -53,11 +53,12 @@ async def test_starts_answers_and_ends(start_engine: StartEngine, engine_setting
     await engine.stop()
 
 
-async def test_nothing_listens_closes_as_timed_out_or_closed(start_engine: StartEngine) -> None:
+async def test_nothing_listens_closes_as_timed_out(start_engine: StartEngine) -> None:
     engine = await start_engine()
     link = await engine.open(spec(), MemoryVault())
     closed = await Watcher(link).first(Closed)
-    assert closed.reason in (Disconnect.TIMED_OUT, Disconnect.CONNECTION_CLOSED)
+    assert (closed.reason, closed.code, closed.stage) == (Disconnect.TIMED_OUT, 408, Stage.UNREACHED)
+    assert closed.detail == "ECONNREFUSED"
     result = await link.send(MessageId("3EB0" + "0" * 18), ChatId.parse("15550001111"), Text("hi"))
     assert result == SendNotStarted("link_lost", link_lost=True)
 
@@ -69,7 +70,8 @@ async def test_a_killed_process_is_noticed_and_started_again(start_engine: Start
     [pid] = engine.pids
     killed = time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    assert (await watcher.first(Closed)).reason is Disconnect.ENGINE_DIED
+    closed = await watcher.first(Closed)
+    assert (closed.reason, closed.stage) == (Disconnect.ENGINE_DIED, Stage.UNREACHED)
     assert time.monotonic() - killed < 1.0
     again = await engine.open(spec(), MemoryVault())
     assert engine.pids not in ([], [pid])
@@ -87,7 +89,7 @@ async def test_a_swollen_process_is_replaced_when_nothing_is_under_way(
     watcher = Watcher(link)
     # Its memory is known with its first answer to a ping; 1 MB is less than any Node needs.
     closed = await watcher.first(Closed)
-    assert closed.reason is Disconnect.RESTART_REQUIRED
+    assert (closed.reason, closed.stage) == (Disconnect.RECYCLED, Stage.UNREACHED)
     await until(lambda: engine.pids not in ([], [pid]))
     assert not is_running(pid)
 

@@ -14,6 +14,7 @@ const { mask } = await load('silence.mjs');
 await load('signal_queue.mjs');
 const { KeyStore, encodeValue } = await load('keystore.mjs');
 const { KeyedMutex } = await load('mutex.mjs');
+const { Backlog } = await load('backlog.mjs');
 const { Gate } = await load('gate.mjs');
 const { Sends } = await load('sends.mjs');
 const { Inbound } = await load('inbound.mjs');
@@ -194,7 +195,7 @@ const plaintextStanza = attrs => ({ tag: 'message', attrs, content: [{ tag: 'pla
 const me = { id: '1555:3@s.whatsapp.net', lid: '9001:3@lid' };
 
 test('inbound: a plaintext of anybody else is dropped, also one that claims to be a peer message', () => {
-	const inbound = new Inbound({ me: () => me });
+	const inbound = new Inbound({ me: () => me, backlog: new Backlog(() => 0) });
 	for (const attrs of [{ from: '1666@s.whatsapp.net' }, { from: '1666@s.whatsapp.net', category: 'peer' }, { from: '1555@s.whatsapp.net' }]) {
 		const node = plaintextStanza(attrs);
 		inbound.note(node);

@@ -5,14 +5,17 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from wahub.adapters.engines.baileys.install import ensure_installed
 from wahub.config import load_settings
 
 
-def test_the_parts_of_the_side_process() -> None:
+@pytest.mark.parametrize("name", ["parts", "endings", "vitals"])
+def test_the_parts_of_the_side_process(name: str) -> None:
     installed = ensure_installed(load_settings().cache_dir, print)
     done = subprocess.run(
-        [installed.node, "--test", Path(__file__).with_name("parts.test.mjs")],
+        [installed.node, "--test", Path(__file__).with_name(f"{name}.test.mjs")],
         env={"ENGINE_DIRECTORY": str(installed.directory)},
         capture_output=True,
         text=True,

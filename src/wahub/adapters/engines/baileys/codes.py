@@ -1,7 +1,8 @@
 """Baileys' disconnect codes and the side process's own causes, mapped once to the domain's reasons.
 
 Source of the codes: Baileys `DisconnectReason` and spec sandbox.md §2. A cause is given when the side process knows
-more than the code says: Baileys reports every conflict as 440, and pairing codes that ran out as 408.
+more than the code says (node/ending.mjs): Baileys reports every conflict as 440, pairing codes that ran out as 408, and
+a proxy that answers 403 as if WhatsApp had banned the account.
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ _BY_CAUSE = {
     "closed_by_us": Disconnect.CLOSED_BY_US,
     "logged_out_by_us": Disconnect.LOGGED_OUT,
     "device_removed": Disconnect.LOGGED_OUT,
+    "replaced": Disconnect.REPLACED,
+    "restart_required": Disconnect.RESTART_REQUIRED,
+    "timed_out": Disconnect.TIMED_OUT,
+    "socket_failed": Disconnect.CONNECTION_CLOSED,
+    "upgrade_refused": Disconnect.UNAVAILABLE,
+    "credentials_unreadable": Disconnect.CREDENTIALS_UNREADABLE,
     "qr_expired": Disconnect.QR_EXPIRED,
     "term_expired": Disconnect.TERM_EXPIRED,
     "keys_failed": Disconnect.UNKNOWN,
     "spool_failed": Disconnect.UNKNOWN,
     "open_failed": Disconnect.UNKNOWN,
+    "proxy_unusable": Disconnect.UNKNOWN,
+    "link_failed": Disconnect.UNKNOWN,
 }
 
 _BY_CODE = {

@@ -6,7 +6,7 @@ takes its links with it: each reports `Closed(ENGINE_DIED)`, sends under way bec
 started again with a backoff. Links are not opened again here: that is the runtime's decision.
 
 A process whose memory grows past its share (source: spec/sandbox.md §3, Node and Baileys leak slowly) is replaced at a
-moment when none of its links has a send under way; those links report `Closed(RESTART_REQUIRED)`.
+moment when none of its links has a send under way; those links report `Closed(RECYCLED)`.
 
 A crash of the gateway ends the processes (their input ends). A new gateway waits for their locks before it opens
 any link, whatever numbers they had, because an instance may move between processes.
@@ -19,6 +19,7 @@ import contextlib
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from wahub.adapters.engines.baileys import run_files, wire
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 _BACKOFF_FIRST = 0.2
 _BACKOFF_MOST = 10.0
-_STEADY_SECONDS = 60.0
+_STEADY_SECONDS = 10.0
 _SECOND_CHANCE_SECONDS = 3.0
 _UP_SECONDS = 5.0
 _IDLE_SECONDS = 30.0
@@ -68,9 +69,19 @@ class _Slot:
         """Hand a frame to its link, and forget the link with its last frame."""
         link = self.links.get(frame.link)
         if link is not None:
-            link.handle(frame)
+            try:
+                link.handle(frame)
+            except Exception as error:  # noqa: BLE001 - the trouble of one link must not reach the others' process
+                log.error("A frame failed its link: %s", type(error).__name__)
+                link.fail()
             if link.closed:
                 self.drop(link)
+
+    def take_vitals(self, row: wire.VitalsRow, monotonic: Callable[[float], float]) -> None:
+        """Hand a link its signs of life."""
+        link = self.links.get(row[0])
+        if link is not None:
+            link.take_vitals(row, monotonic)
 
     def drop(self, link: BaileysLink) -> None:
         self.links.pop(link.number, None)
@@ -200,7 +211,7 @@ class BaileysEngine:
     async def _keep_up(self, slot: _Slot) -> None:
         backoff = _BACKOFF_FIRST
         while True:
-            process = EngineProcess(slot.number, self._settings, slot.take)
+            process = EngineProcess(slot.number, self._settings, slot.take, slot.take_vitals)
             started = time.monotonic()
             try:
                 await self._run_once(slot, process)

@@ -10,24 +10,30 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 from wahub.adapters.engines.baileys import wire
-from wahub.adapters.engines.baileys.codes import disconnect_reason
-from wahub.domain.errors import StaleLeaseError
+from wahub.adapters.engines.baileys.translate import to_closed, to_event, to_result, to_wire
+from wahub.domain.errors import PairingRefusedError, StaleLeaseError
 from wahub.domain.ids import ChatId, MessageId
-from wahub.domain.instance import Disconnect
-from wahub.domain.message import Content, Poll, Text
+from wahub.domain.instance import Disconnect, Stage
+from wahub.domain.message import Content
 from wahub.domain.session import KeyChanges, KeyName
 from wahub.ports import engine as port
 
 log = logging.getLogger(__name__)
 
+_Answer = TypeVar("_Answer", wire.Told, wire.Probed, wire.Pairing)
+
 _LOGOUT_SECONDS = 5.0
 _CLOSE_SECONDS = 10.0
 _TYPING_SECONDS = 2.0
 _EXISTS_SECONDS = 6.0
-"""A second more than the side process waits for WhatsApp."""
+"""A second more than the side process waits for WhatsApp; so are the following."""
+_PROBE_SECONDS = 11.0
+_PAIRING_SECONDS = 11.0
 
 
 class BaileysLink:
@@ -49,10 +55,12 @@ class BaileysLink:
         self._engine_clock = engine_clock
         self._events: asyncio.Queue[port.LinkEvent] = asyncio.Queue()
         self._sends: dict[str, asyncio.Future[port.SendResult]] = {}
-        self._questions: dict[int, asyncio.Future[bool | None]] = {}
+        self._questions: dict[int, asyncio.Future[wire.Told | wire.Probed | wire.Pairing | None]] = {}
         self._numbers = itertools.count(1)
         self._answers: set[asyncio.Task[None]] = set()
         self._closed = asyncio.Event()
+        self._opened = False
+        self._vitals = port.LinkVitals(time.monotonic())
 
     @property
     def spec(self) -> port.LinkSpec:
@@ -62,6 +70,11 @@ class BaileysLink:
     def closed(self) -> bool:
         """Whether the link has ended."""
         return self._closed.is_set()
+
+    @property
+    def vitals(self) -> port.LinkVitals:
+        """Its signs of life, as the side process last told them."""
+        return self._vitals
 
     @property
     def sending(self) -> bool:
@@ -87,7 +100,7 @@ class BaileysLink:
         result: asyncio.Future[port.SendResult] = asyncio.get_running_loop().create_future()
         self._sends[message_id] = result
         try:
-            self._tell(wire.Send(**self._address, id=message_id, chat=chat.jid, content=_to_wire(content)))
+            self._tell(wire.Send(**self._address, id=message_id, chat=chat.jid, content=to_wire(content)))
             return await result
         finally:
             if self._sends.get(message_id) is result:
@@ -95,28 +108,52 @@ class BaileysLink:
 
     async def show_typing(self, chat: ChatId, typing: bool) -> bool:
         """Tell the chat that somebody types, or no longer does. False if it could not be told within 2 s."""
-        number = next(self._numbers)
-        frame = wire.Typing(**self._address, n=number, chat=chat.jid, typing=typing)
-        return await self._ask(number, frame, _TYPING_SECONDS) is True
+        frame = wire.Typing(**self._address, n=next(self._numbers), chat=chat.jid, typing=typing)
+        told = await self._ask(frame, wire.Told, _TYPING_SECONDS)
+        return told is not None and told.value is True
 
     async def exists(self, chat: ChatId) -> bool | None:
         """Whether WhatsApp knows this phone number; None when it gave no answer, or `chat` is no phone number."""
-        number = next(self._numbers)
-        return await self._ask(number, wire.Exists(**self._address, n=number, chat=chat.jid), _EXISTS_SECONDS)
+        frame = wire.Exists(**self._address, n=next(self._numbers), chat=chat.jid)
+        told = await self._ask(frame, wire.Told, _EXISTS_SECONDS)
+        return None if told is None else told.value
 
-    async def _ask(self, number: int, question: wire.Typing | wire.Exists, seconds: float) -> bool | None:
+    async def probe(self) -> port.Probe:
+        """Ask the server for a sign of life, and wait at most 10 s for it. See the port."""
+        frame = wire.ProbeLink(**self._address, n=next(self._numbers))
+        probed = await self._ask(frame, wire.Probed, _PROBE_SECONDS)
+        return port.Probe(False, False) if probed is None else port.Probe(probed.logged_in, probed.answered)
+
+    async def pairing_code(self, phone: str) -> port.PairingCode:
+        """A code to link by. PairingRefusedError, whose text is one of these words:
+
+        not_waiting (no QR code is shown now), no_answer, link_lost, or refused_<code> (WhatsApp's error).
+        """
+        frame = wire.Pair(**self._address, n=next(self._numbers), phone=phone)
+        pairing = await self._ask(frame, wire.Pairing, _PAIRING_SECONDS)
+        if pairing is None:
+            raise PairingRefusedError("link_lost" if self.closed else "no_answer")
+        if pairing.code is None:
+            raise PairingRefusedError(pairing.reason or "no_answer")
+        return port.PairingCode(pairing.code, pairing.ttl_ms / 1000)
+
+    async def _ask(
+        self, question: wire.Typing | wire.Exists | wire.ProbeLink | wire.Pair, answer: type[_Answer], seconds: float
+    ) -> _Answer | None:
         """The side process's answer; None when the link ends or nothing comes in time."""
         if self.closed:
             return None
-        told: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
-        self._questions[number] = told
+        future: asyncio.Future[wire.Told | wire.Probed | wire.Pairing | None]
+        future = asyncio.get_running_loop().create_future()
+        self._questions[question.n] = future
         try:
             self._tell(question)
-            return await asyncio.wait_for(told, seconds)
+            found = await asyncio.wait_for(future, seconds)
+            return found if isinstance(found, answer) else None
         except TimeoutError:
             return None
         finally:
-            del self._questions[number]
+            del self._questions[question.n]
 
     def extend(self, trusted_until: float) -> None:
         """Lengthen the term (monotonic seconds). Shorter or past values are ignored."""
@@ -149,7 +186,18 @@ class BaileysLink:
     def start(self, creds: bytes | None) -> None:
         """Ask the side process to connect."""
         until = self._engine_clock(self._trusted_until)
-        self._tell(wire.Open(**self._address, instance=self._spec.instance, until=until, creds=creds))
+        spec = self._spec
+        self._tell(
+            wire.Open(
+                **self._address,
+                instance=spec.instance,
+                until=until,
+                creds=creds,
+                proxy=spec.proxy,
+                device_name=spec.options.device_name,
+                mark_online=spec.options.mark_online,
+            )
+        )
 
     def handle(self, frame: wire.AboutLink) -> None:
         """Take a frame about this link. Frames of another epoch are none of ours."""
@@ -160,25 +208,37 @@ class BaileysLink:
                 self._answer(frame)
             case wire.Sent():
                 self._on_sent(frame)
-            case wire.Told(n=number, value=value):
-                told = self._questions.get(number)
-                if told is not None and not told.done():
-                    told.set_result(value)
-            case wire.ClosedNow(cause=cause, code=code, detail=detail):
+            case wire.Told() | wire.Probed() | wire.Pairing():
+                question = self._questions.get(frame.n)
+                if question is not None and not question.done():
+                    question.set_result(frame)
+            case wire.ClosedNow():
                 # The side process settles what it took before it reports the end, so what is left it never saw.
-                closed = port.Closed(disconnect_reason(cause, code), code, detail)
-                self.end(closed, port.SendNotStarted("link_lost", link_lost=True))
+                self.end(to_closed(frame), port.SendNotStarted("link_lost", link_lost=True))
             case _:
-                self._events.put_nowait(_to_event(frame))
+                self._opened = self._opened or isinstance(frame, wire.OpenedNow)
+                self._events.put_nowait(to_event(frame))
+
+    def take_vitals(self, row: wire.VitalsRow, monotonic: Callable[[float], float]) -> None:
+        """News of the signs of life; `monotonic` makes our seconds out of the side process's milliseconds."""
+        heard, unanswered, unhandled = (None if at is None else monotonic(at) for at in row[1:])
+        heard_at = self._vitals.heard_at if heard is None else heard
+        self._vitals = port.LinkVitals(heard_at, unanswered, unhandled)
 
     def end_with_engine(self, detail: str) -> None:
         """The side process is gone."""
-        self.end(port.Closed(Disconnect.ENGINE_DIED, None, detail), port.SendUncertain("engine_died"))
+        self.end(port.Closed(Disconnect.ENGINE_DIED, None, detail, self._stage), port.SendUncertain("engine_died"))
 
     def end_with_recycling(self) -> None:
         """The side process was replaced on purpose; nothing was under way."""
-        closed = port.Closed(Disconnect.RESTART_REQUIRED, None, "engine process replaced")
+        closed = port.Closed(Disconnect.RECYCLED, None, "engine process replaced", self._stage)
         self.end(closed, port.SendUncertain("engine_replaced"))
+
+    def fail(self) -> None:
+        """Something of ours failed on a frame of this link: end it, and none other."""
+        self._tell(wire.Close(**self._address))
+        closed = port.Closed(Disconnect.UNKNOWN, None, "frame_failed", self._stage)
+        self.end(closed, port.SendUncertain("link_closed"))
 
     def end(self, closed: port.Closed, outstanding: port.SendResult) -> None:
         """Report the end once and settle what is under way."""
@@ -188,10 +248,15 @@ class BaileysLink:
         for result in self._sends.values():
             if not result.done():
                 result.set_result(outstanding)
-        for told in self._questions.values():
-            if not told.done():
-                told.set_result(None)
+        for question in self._questions.values():
+            if not question.done():
+                question.set_result(None)
         self._events.put_nowait(closed)
+
+    @property
+    def _stage(self) -> Stage:
+        """How far it got, as far as we were told: a dead process takes the rest with it."""
+        return Stage.OPEN if self._opened else Stage.UNREACHED
 
     @property
     def _address(self) -> dict[str, int]:
@@ -203,7 +268,7 @@ class BaileysLink:
     def _on_sent(self, frame: wire.Sent) -> None:
         result = self._sends.get(frame.id)
         if result is not None and not result.done():
-            result.set_result(_to_result(frame))
+            result.set_result(to_result(frame))
         elif frame.outcome in ("acked", "refused"):
             # Nobody waits any more (the send was cancelled): it is evidence all the same.
             code = frame.code if frame.outcome == "refused" else None
@@ -242,50 +307,4 @@ class BaileysLink:
 
     async def _sent_message(self, frame: wire.NeedMessage) -> wire.Answer:
         found = await self._vault.sent_message(MessageId(frame.id))
-        return wire.Answer(q=frame.q, value=None if found is None else _to_wire(found[1]))
-
-
-def _to_wire(content: Content) -> wire.SendContent:
-    match content:
-        case Text(text=text):
-            return wire.SendContent(kind="text", text=text)
-        case Poll(caption=caption, options=options, multiple=multiple, secret=secret):
-            return wire.SendContent(
-                kind="poll", caption=caption, options=list(options), multiple=multiple, secret=secret
-            )
-
-
-def _to_result(frame: wire.Sent) -> port.SendResult:
-    match frame.outcome:
-        case "acked":
-            return port.SendAcked()
-        case "refused":
-            return port.SendRefused(frame.code or 0)
-        case "not_started":
-            return port.SendNotStarted(frame.reason or "not_started", frame.permanent, frame.link_lost)
-        case _:
-            return port.SendUncertain(frame.reason or "uncertain")
-
-
-def _to_event(frame: wire.AboutLink) -> port.LinkEvent:
-    match frame:
-        case wire.Qr(text=text, ttl_ms=ttl_ms):
-            return port.QrShown(text, ttl_ms / 1000)
-        case wire.PairedNow(me=me):
-            return port.Paired(_to_identity(me))
-        case wire.OpenedNow(me=me):
-            return port.Opened(_to_identity(me))
-        case wire.CaughtUpNow(offline_count=count):
-            return port.CaughtUp(count)
-        case wire.LateAck(id=message_id, error=error):
-            return port.Acked(MessageId(message_id), error)
-        case wire.Receipt(ids=ids, kind=kind, chat=chat, at=at):
-            return port.Receipted(tuple(MessageId(item) for item in ids), kind, chat, at)
-        case wire.InboundMessage(seq=seq, body=body):
-            return port.Inbound(seq, body)
-        case _:
-            raise wire.FrameError(f"{type(frame).__name__} is no event")
-
-
-def _to_identity(me: wire.Identity) -> port.OwnIdentity:
-    return port.OwnIdentity(me.phone, me.lid, me.name)
+        return wire.Answer(q=frame.q, value=None if found is None else to_wire(found[1]))

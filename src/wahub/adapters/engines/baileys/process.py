@@ -40,7 +40,13 @@ _SECRETIVE = re.compile(r"[A-Za-z0-9+/=_-]{24,}|\d{5,}")
 class EngineProcess:
     """A running side process. `start` brings it up, `dead` tells when it is gone."""
 
-    def __init__(self, number: int, settings: BaileysSettings, on_frame: Callable[[wire.AboutLink], None]) -> None:
+    def __init__(
+        self,
+        number: int,
+        settings: BaileysSettings,
+        on_frame: Callable[[wire.AboutLink], None],
+        on_vitals: Callable[[wire.VitalsRow, Callable[[float], float]], None] = lambda _row, _clock: None,
+    ) -> None:
         self.number = number
         self.pid: int | None = None
         self.alive = False
@@ -50,12 +56,16 @@ class EngineProcess:
         """What it last said of itself."""
         self._settings = settings
         self._on_frame = on_frame
+        self._on_vitals = on_vitals
         self._transport: asyncio.SubprocessTransport | None = None
         self._input: asyncio.WriteTransport | None = None
         self._outgoing: list[bytes] = []
         self._greeting: asyncio.Future[wire.Ready | wire.HelloOk] | None = None
         self._pong: asyncio.Future[int] | None = None
         self._clock_offset = 0.0
+        self._most_offset = 0.0
+        """At least the true offset, as `_clock_offset` is at most."""
+        self._asked_at = 0.0
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._reading = False
         self._frames_ended = asyncio.Event()
@@ -115,6 +125,10 @@ class EngineProcess:
         """Our monotonic seconds as the side process's milliseconds; never later than the truth."""
         return monotonic * 1000 + self._clock_offset
 
+    def monotonic(self, clock: float) -> float:
+        """The side process's milliseconds as our monotonic seconds; never later than the truth."""
+        return (clock - self._most_offset) / 1000
+
     # --- start -----------------------------------------------------------------------------------------------------
 
     async def _spawn(self) -> None:
@@ -156,11 +170,13 @@ class EngineProcess:
     async def _greet(self) -> None:
         ready = await self._next_greeting()
         if isinstance(ready, wire.Ready) and ready.v == wire.PROTOCOL_VERSION:
+            asked_at = time.monotonic()
             self.send(self._hello())
             answer = await self._next_greeting()
             if isinstance(answer, wire.HelloOk) and answer.v == wire.PROTOCOL_VERSION:
                 # Its answer was written before now, so this is at most the true offset: terms may end early, not late.
                 self._clock_offset = answer.clock - time.monotonic() * 1000
+                self._most_offset = answer.clock - asked_at * 1000
                 return
             ready = wire.Ready(v=getattr(answer, "v", 0), pid=0, node="")
         raise EngineDownError(
@@ -186,6 +202,8 @@ class EngineProcess:
             ack_timeout_ms=round(settings.ack_timeout * 1000),
             qr_first_ms=settings.qr_first_ms,
             qr_next_ms=settings.qr_next_ms,
+            keep_alive_ms=round(settings.keep_alive * 1000),
+            handshake_ms=round(settings.handshake_timeout * 1000),
             fault=settings.fault,
         )
 
@@ -216,8 +234,8 @@ class EngineProcess:
         while True:
             turn += 1
             self._pong = asyncio.get_running_loop().create_future()
+            asked = self._asked_at = time.monotonic()
             self.send(wire.Ping(n=turn))
-            asked = time.monotonic()
             while not await self._answered(self._pong):
                 # If we were stopped ourselves meanwhile, the wait says nothing about the other side.
                 if time.monotonic() - asked < self._settings.silence_timeout * 1.5:
@@ -243,11 +261,8 @@ class EngineProcess:
     def take(self, frame: wire.FromEngine) -> None:
         """A frame came."""
         match frame:
-            case wire.Pong(n=turn):
-                self.vitals = frame
-                self.answered_at = time.monotonic()
-                if self._pong is not None and not self._pong.done():
-                    self._pong.set_result(turn)
+            case wire.Pong():
+                self._on_pong(frame)
             case wire.Log(level=level, text=text):
                 log.log(_LEVELS.get(level, logging.WARNING), "Engine %d: %s", self.number, text)
             case wire.Ready() | wire.HelloOk():
@@ -255,6 +270,16 @@ class EngineProcess:
                     self._greeting.set_result(frame)
             case _:
                 self._on_frame(frame)
+
+    def _on_pong(self, pong: wire.Pong) -> None:
+        self.vitals = pong
+        self.answered_at = time.monotonic()
+        # One ping at a time is under way; this answer was written after it, so each answer can only sharpen the bound.
+        self._most_offset = min(self._most_offset, pong.clock - self._asked_at * 1000)
+        if self._pong is not None and not self._pong.done():
+            self._pong.set_result(pong.n)
+        for row in pong.vitals:
+            self._on_vitals(row, self.monotonic)
 
     def frames_ended(self) -> None:
         """Its frame pipe is closed: it is dead or dying."""

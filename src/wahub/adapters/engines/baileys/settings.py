@@ -36,6 +36,10 @@ class BaileysSettings:
     """Any length; the spool's key is derived from it. None: the spool is not encrypted."""
     spool_flush: bool = True
     """Whether a received message must survive a loss of power, not only of the process, before it is acknowledged."""
+    keep_alive: float = 30.0
+    """Between our pings. Nothing heard for so long and 5 s more: the link is lost."""
+    handshake_timeout: float = 45.0
+    """How long connecting may take to the end of the encrypted handshake, the way through a proxy included."""
     fault: str | None = None
     """Fault point and turn, as `after_spool:2`. Only in tests."""
     start_timeout: float = 30.0

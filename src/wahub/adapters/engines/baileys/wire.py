@@ -4,8 +4,8 @@ A frame is a 4-byte big-endian length and a msgpack map whose `t` names it. The 
 frames in tests/fixtures/frames are checked against both ends. Whoever changes a frame raises PROTOCOL_VERSION in
 both.
 
-Times: `until` and `clock` are milliseconds of the side process's clock, `at` is Unix seconds. JIDs are WhatsApp's
-own form.
+Times: `until`, `clock` and those in `vitals` are milliseconds of the side process's clock, `at` is Unix seconds. JIDs
+are WhatsApp's own form.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 _HEADER_BYTES = 4
 _MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 KeyRow: TypeAlias = tuple[str, str, bytes]
 KeyChange: TypeAlias = tuple[str, str, bytes | None]
+VitalsRow: TypeAlias = tuple[int, float | None, float | None, float | None]
+"""A link, when the server was last heard, since when a ping is unanswered, since when a message is unhandled."""
 
 
 class _Frame(msgspec.Struct, tag_field="t", kw_only=True):
@@ -49,6 +51,8 @@ class Hello(_Frame, tag="hello"):
     ack_timeout_ms: int
     qr_first_ms: int
     qr_next_ms: int
+    keep_alive_ms: int
+    handshake_ms: int
     fault: str | None
 
 
@@ -60,6 +64,10 @@ class Open(_LinkFrame, tag="open"):
     instance: str
     until: float
     creds: bytes | None
+    proxy: str | None
+    """With its password: a URL never appears in a log."""
+    device_name: str | None
+    mark_online: bool | None
 
 
 class Extend(_LinkFrame, tag="extend"):
@@ -98,6 +106,19 @@ class Exists(_LinkFrame, tag="exists"):
     chat: str
 
 
+class ProbeLink(_LinkFrame, tag="probe"):
+    """Answered by `probed`."""
+
+    n: int
+
+
+class Pair(_LinkFrame, tag="pair"):
+    """Asks for a code to type into the phone with this number (digits); answered by `pairing`."""
+
+    n: int
+    phone: str
+
+
 class InboundAck(_LinkFrame, tag="inbound_ack"):
     seq: int
 
@@ -133,13 +154,17 @@ class HelloOk(_Frame, tag="hello_ok"):
 
 
 class Pong(_Frame, tag="pong"):
-    """`rss` and `heap` in bytes; `handles`: timers, sockets and pipes that Node holds."""
+    """`rss` and `heap` in bytes; `handles`: timers, sockets and pipes that Node holds; `vitals`: of links whose
+    signs of life changed since the last pong.
+    """
 
     n: int
     rss: int
     heap: int
     handles: int
     links: int
+    clock: float
+    vitals: list[VitalsRow]
 
 
 class Log(_Frame, tag="log"):
@@ -184,6 +209,23 @@ class Told(_LinkFrame, tag="told"):
     value: bool | None
 
 
+class Probed(_LinkFrame, tag="probed"):
+    """The answer to the `probe` of that number."""
+
+    n: int
+    logged_in: bool
+    answered: bool
+
+
+class Pairing(_LinkFrame, tag="pairing"):
+    """The answer to the `pair` of that number: a code, or why there is none."""
+
+    n: int
+    code: str | None
+    ttl_ms: float
+    reason: str | None
+
+
 class LateAck(_LinkFrame, tag="acked"):
     """An ack that nobody waited for."""
 
@@ -220,6 +262,7 @@ class PairedNow(_LinkFrame, tag="paired"):
 
 class OpenedNow(_LinkFrame, tag="opened"):
     me: Identity
+    polled: bool
 
 
 class CaughtUpNow(_LinkFrame, tag="caught_up"):
@@ -227,20 +270,25 @@ class CaughtUpNow(_LinkFrame, tag="caught_up"):
 
 
 class ClosedNow(_LinkFrame, tag="closed"):
-    """The last frame about a link."""
+    """The last frame about a link. `stage`: unreached, reached or open."""
 
     cause: str | None
     code: int | None
     detail: str
+    stage: str
 
 
-ToEngine = Hello | Ping | Open | Extend | Send | Typing | Exists | InboundAck | Logout | Close | Answer
+ToEngine = (
+    Hello | Ping | Open | Extend | Send | Typing | Exists | ProbeLink | Pair | InboundAck | Logout | Close | Answer
+)
 AboutLink = (
     Read
     | Write
     | NeedMessage
     | Sent
     | Told
+    | Probed
+    | Pairing
     | LateAck
     | Receipt
     | InboundMessage

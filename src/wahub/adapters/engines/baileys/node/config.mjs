@@ -2,23 +2,37 @@
 // would take that for a value.
 
 import { DEFAULT_CONNECTION_CONFIG, isJidNewsletter } from 'baileys';
+import { RECEIPT_LOG } from './backlog.mjs';
 import { isArmed } from './faults.mjs';
 import { mask } from './silence.mjs';
 
-/** What people see in their phone's list of linked devices. */
-const DEVICE = ['wahub', 'Chrome', '1.0.0'];
-const RECEIPT_LOG = 'sending receipt for messages';
+/** Longer than a timer can wait: the pings are ours (vitals.mjs). */
+const NEVER_MS = 2 ** 31 - 1;
+
+/** What people see in their phone's list of linked devices. @param {string | null} name */
+export function deviceOf(name) {
+	return [name || 'wahub', 'Chrome', '1.0.0'];
+}
+
+/** Whether the socket speaks TLS. @param {string | null} url @returns {boolean} */
+export function isSecure(url) {
+	return !url?.startsWith('ws:');
+}
 
 /**
- * @param {{settings: object, creds: object, keys: object, repository: Function, getMessage: Function, logger: object}} link
+ * @param {{
+ *   settings: object, creds: object, keys: object, repository: Function, getMessage: Function, logger: object,
+ *   browser: string[], online: boolean, proxy: object | null,
+ * }} link
  */
-export function socketOptions({ settings, creds, keys, repository, getMessage, logger }) {
+export function socketOptions({ settings, creds, keys, repository, getMessage, logger, browser, online, proxy }) {
 	const options = {
 		version: DEFAULT_CONNECTION_CONFIG.version,
-		browser: DEVICE,
+		browser,
 		auth: { creds, keys },
 		logger,
-		markOnlineOnConnect: false,
+		markOnlineOnConnect: online,
+		keepAliveIntervalMs: NEVER_MS,
 		emitOwnEvents: false,
 		syncFullHistory: false,
 		shouldSyncHistoryMessage: () => false,
@@ -32,6 +46,9 @@ export function socketOptions({ settings, creds, keys, repository, getMessage, l
 	};
 	if (settings.wa_url) {
 		options.waWebSocketUrl = settings.wa_url;
+	}
+	if (proxy) {
+		Object.assign(options, { agent: proxy.agent, fetchAgent: proxy.fetchAgent, options: { dispatcher: proxy.dispatcher } });
 	}
 	return options;
 }
@@ -48,14 +65,15 @@ function qrTimes(first, next) {
 /**
  * Baileys' logger: passes on the constant texts of errors, masked, and nothing else.
  * @param {(text: string) => void} report
+ * @param {import('./backlog.mjs').Backlog} backlog reads when Baileys is through with a message
  * @param {() => void} beforeReceipt told before a receipt is written, for the fault point of that name only
  */
-export function quietLogger(report, beforeReceipt) {
+export function quietLogger(report, backlog, beforeReceipt) {
 	const nothing = () => {};
 	const logger = {
 		level: 'silent',
 		trace: nothing,
-		debug: nothing,
+		debug: (details, text) => backlog.read(details, text),
 		info: nothing,
 		warn: nothing,
 		error: (first, second) => {
@@ -68,6 +86,7 @@ export function quietLogger(report, beforeReceipt) {
 	};
 	if (isArmed('after_receipt')) {
 		logger.debug = (details, text) => {
+			backlog.read(details, text);
 			if (text === RECEIPT_LOG && details.attrs.type !== 'read') {
 				beforeReceipt();
 			}

@@ -90,7 +90,8 @@ export function classify(message) {
 	return other ? { type: 'other', text: null } : null;
 }
 
-/** The message as JSON text: numbers beyond 32 bits and bytes (base64) are strings. */
+/** The message as JSON text: numbers beyond 32 bits and bytes (base64) are strings; text is valid Unicode. */
 export function rawJson(message) {
-	return JSON.stringify(proto.Message.toObject(message, { longs: String, enums: String, bytes: String }));
+	const plain = proto.Message.toObject(message, { longs: String, enums: String, bytes: String });
+	return JSON.stringify(plain, (_, value) => (typeof value === 'string' ? value.toWellFormed() : value));
 }

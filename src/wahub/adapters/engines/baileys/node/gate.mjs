@@ -6,6 +6,8 @@
 import { reach } from './faults.mjs';
 
 const OPEN = 1;
+/** The second write answers the server's hello, and is made only if that verified (source: Baileys Socket/socket.js). */
+const LAST_OF_HANDSHAKE = 2;
 
 export class Gate {
 	/**
@@ -20,6 +22,9 @@ export class Gate {
 		this.next = null;
 		/** @type {Array<object> | null} */
 		this.held = null;
+		this.writes = 0;
+		/** Told when our end of the handshake is done. */
+		this.onHandshake = () => {};
 		socket.send = (data, options, callback) => this.send(data, typeof options === 'function' ? options : callback);
 	}
 
@@ -33,12 +38,21 @@ export class Gate {
 		}
 	}
 
+	/** Whether the encrypted handshake is complete on our side. */
+	get handshaken() {
+		return this.writes >= LAST_OF_HANDSHAKE;
+	}
+
 	pass({ data, callback, mark }) {
 		if (!this.allowed() || this.socket.readyState !== OPEN) {
 			callback?.(new Error('link closed'));
 			return;
 		}
 		mark?.onWritten();
+		this.writes += 1;
+		if (this.writes === LAST_OF_HANDSHAKE) {
+			this.onHandshake();
+		}
 		this.write(data, error => {
 			if (!error && mark?.fault) {
 				reach(mark.fault);

@@ -52,19 +52,34 @@ export class Host {
 		if (!link || link.epoch !== frame.epoch) {
 			return undefined;
 		}
+		try {
+			return this.forLink(link, frame);
+		} catch (error) {
+			// One link's trouble must not end the process, and with it all others.
+			this.logError('a frame failed its link', error);
+			return link.abort('link_failed');
+		}
+	}
+
+	/** @param {Link} link */
+	forLink(link, frame) {
 		switch (frame.t) {
 			case 'send':
-				return void link.send(frame);
+				return void link.requests.send(frame);
 			case 'typing':
-				return void link.showTyping(frame);
+				return void link.requests.showTyping(frame);
 			case 'exists':
-				return void link.exists(frame);
+				return void link.requests.exists(frame);
+			case 'probe':
+				return void link.requests.probe(frame);
+			case 'pair':
+				return void link.pairing.answer(frame);
 			case 'extend':
 				return link.extend(frame.until);
 			case 'inbound_ack':
 				return void link.inbound.acknowledged(frame.seq).catch(error => this.logError('spool file stays', error));
 			case 'logout':
-				return void link.logout();
+				return void link.requests.logout();
 			case 'close':
 				return link.close();
 			default:
@@ -74,7 +89,21 @@ export class Host {
 
 	pong(n) {
 		const { rss, heapUsed: heap } = process.memoryUsage();
-		this.send({ t: 'pong', n, rss, heap, handles: process.getActiveResourcesInfo().length, links: this.links.size });
+		const handles = process.getActiveResourcesInfo().length;
+		const clock = this.now();
+		this.send({ t: 'pong', n, rss, heap, handles, links: this.links.size, clock, vitals: this.newVitals() });
+	}
+
+	/** The links whose signs of life changed since the last time. @returns {[number, ...(number | null)[]][]} */
+	newVitals() {
+		const changed = [];
+		for (const link of this.links.values()) {
+			const news = link.vitals.news();
+			if (news) {
+				changed.push([link.id, ...news]);
+			}
+		}
+		return changed;
 	}
 
 	configure(hello) {
@@ -94,7 +123,7 @@ export class Host {
 		if (this.settings && !this.links.has(frame.link)) {
 			const link = new Link(this, frame);
 			this.links.set(frame.link, link);
-			void link.open(frame.creds);
+			void link.open(frame.creds, frame.proxy).catch(error => this.logError('link could not open', error));
 		}
 	}
 

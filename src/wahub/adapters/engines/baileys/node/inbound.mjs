@@ -24,6 +24,7 @@ export class Inbound {
 	 *   pollOf: (id: string) => Promise<object | undefined>,
 	 *   onSpoolFailure: (error: Error) => void,
 	 *   log: (text: string) => void,
+	 *   backlog: import('./backlog.mjs').Backlog,
 	 * }} link
 	 */
 	constructor(link) {
@@ -58,6 +59,9 @@ export class Inbound {
 
 	/** The first to see a message stanza. @param {object} node */
 	note(node) {
+		if (!isJidNewsletter(node.attrs.from)) {
+			this.link.backlog.note(node.attrs);
+		}
 		if (!Array.isArray(node.content)) {
 			return;
 		}
@@ -150,7 +154,7 @@ export class Inbound {
 		if (kept) {
 			this.waiting.set(arrival.key, { seq: kept.seq, plaintext: kept.plaintext });
 			this.keyOfSequence.set(kept.seq, arrival.key);
-			this.reports.add(kept.seq, arrival.envelope, kept.message);
+			this.reports.add(kept.seq, arrival.envelope, kept.message, this.link.backlog.reporting(arrival.stanza.node.attrs));
 		}
 		this.passed(arrival.stanza);
 	}

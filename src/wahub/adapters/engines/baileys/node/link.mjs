@@ -3,27 +3,24 @@
 // A link ends by `finish`, whatever the cause: outstanding sends are settled, what is still to be written to the key store
 // is waited for (a restart after pairing must find the credentials), then `closed` is reported as the last frame.
 
-import {
-	BufferJSON, getAllBinaryNodeChildren, getBinaryNodeChild, getBinaryNodeChildren, initAuthCreds, jidDecode, jidNormalizedUser,
-	makeWASocket, S_WHATSAPP_NET
-} from 'baileys';
-import { buildMessage, stanzaNodes } from './content.mjs';
-import { quietLogger, socketOptions } from './config.mjs';
+import { getBinaryNodeChild, getBinaryNodeChildren, jidDecode, jidNormalizedUser, makeWASocket } from 'baileys';
+import { deviceOf, isSecure, quietLogger, socketOptions } from './config.mjs';
+import { isPaired, readCredentials, UnreadableCredentials } from './credentials.mjs';
+import { Ending } from './ending.mjs';
 import { Gate } from './gate.mjs';
 import { Inbound } from './inbound.mjs';
 import { KeyStore } from './keystore.mjs';
-import { isOnWhatsApp, within } from './people.mjs';
+import { Pairing } from './pairing.mjs';
 import { Presence } from './presence.mjs';
 import { orderedRepository } from './repository.mjs';
-import { NotStarted, Sends } from './sends.mjs';
+import { Requests } from './requests.mjs';
+import { Sends } from './sends.mjs';
 import { Spool } from './spool.mjs';
+import { Vitals } from './vitals.mjs';
 
 const CLOSE_PATIENCE_MS = 1000;
-const LOGOUT_PATIENCE_MS = 4000;
 const KEYS_PATIENCE_MS = 5000;
 const OFFLINE_PATIENCE_MS = 5000;
-const TYPING_PATIENCE_MS = 1500;
-const EXISTS_PATIENCE_MS = 5000;
 const TIMED_OUT = 408;
 
 /** Baileys' events for bots that keep their chats in memory. Nobody listens here, and buffering them costs. */
@@ -36,29 +33,42 @@ const UNUSED_EVENTS = new Set([
 export class Link {
 	/** @param {import('./host.mjs').Host} host @param {object} frame the `open` frame */
 	constructor(host, frame) {
+		const { settings } = host;
 		this.host = host;
 		this.id = frame.link;
 		this.epoch = frame.epoch;
 		this.instance = frame.instance;
 		this.deadline = frame.until;
+		this.browser = deviceOf(frame.device_name);
+		this.online = frame.mark_online ?? false;
 		this.ended = false;
 		this.finished = null;
 		this.forgotten = false;
+		/** The server took the account; resolved then, and when the link ends without it. */
+		this.loggedIn = false;
+		this.login = Promise.withResolvers();
 		this.isOpen = false;
 		/** How many were in the offline queue, from its end until it is told. @type {number | null} */
 		this.caughtUp = null;
-		/** Why we end it ourselves; null while only the other side may. @type {string | null} */
-		this.cause = null;
-		this.qr = { refs: 0, shown: 0, deadline: 0 };
-		this.sends = new Sends(host.settings.ack_timeout_ms, result => this.tell('sent', result));
-		this.spool = new Spool(host.settings.spool_dir, this.instance, host.settings.spool_key, host.settings.spool_flush);
+		this.aborting = new AbortController();
+		this.ending = new Ending();
+		this.pairing = new Pairing(this);
+		this.requests = new Requests(this);
+		this.vitals = new Vitals({
+			now: () => host.now(),
+			keepAlive: settings.keep_alive_ms,
+			onLost: () => this.abort('timed_out', TIMED_OUT, 'keep_alive_lost')
+		});
+		this.sends = new Sends(settings.ack_timeout_ms, result => this.tell('sent', result));
+		this.spool = new Spool(settings.spool_dir, this.instance, settings.spool_key, settings.spool_flush);
 		this.inbound = new Inbound({
 			spool: this.spool,
 			me: () => this.creds?.me,
 			report: (seq, body) => this.tell('inbound', { seq: BigInt(seq), body }),
-			pollOf: id => this.messageAgain(id),
+			pollOf: id => this.requests.messageAgain(id),
 			onSpoolFailure: () => this.abort('spool_failed'),
-			log: text => host.log('warning', text)
+			log: text => host.log('warning', text),
+			backlog: this.vitals.backlog
 		});
 		this.keys = new KeyStore({
 			read: names => this.ask('read', { names }),
@@ -84,42 +94,74 @@ export class Link {
 
 	// --- life -----------------------------------------------------------------------------------------------------------
 
-	/** @param {Buffer | null} storedCreds */
-	async open(storedCreds) {
+	/** @param {Buffer | null} storedCreds @param {string | null} address of the proxy */
+	async open(storedCreds, address) {
 		try {
-			this.creds = storedCreds ? JSON.parse(storedCreds.toString('utf8'), BufferJSON.reviver) : initAuthCreds();
-			this.wasLinked = Boolean(this.creds.me);
+			this.creds = readCredentials(storedCreds);
+			this.wasLinked = isPaired(this.creds);
+			const proxy = address ? await this.findProxy(address) : null;
 			await this.inbound.replay();
 			if (!this.ended) {
-				this.connect();
+				this.connect(proxy);
 			}
 		} catch (error) {
-			this.host.logError('link could not open', error);
-			this.cause ??= 'open_failed';
+			if (error instanceof UnreadableCredentials) {
+				this.ending.decide('credentials_unreadable');
+			} else {
+				this.host.logError('link could not open', error);
+				this.ending.decide('open_failed');
+			}
 			await this.finish(null);
 		}
 	}
 
-	connect() {
-		const logger = quietLogger(
+	async findProxy(address) {
+		const { throughProxy } = await import('./proxy.mjs');
+		try {
+			return throughProxy(address, isSecure(this.host.settings.wa_url), this.aborting.signal);
+		} catch (error) {
+			this.ending.decide('proxy_unusable');
+			throw error;
+		}
+	}
+
+	/** @param {object | null} proxy */
+	connect(proxy) {
+		const { settings } = this.host;
+		this.logger = quietLogger(
 			text => this.host.log('debug', `Baileys: ${text}`),
+			this.vitals.backlog,
 			() => (this.gate.next = { onWritten: () => {}, fault: 'after_receipt' })
 		);
-		this.logger = logger;
 		this.sock = makeWASocket(
 			socketOptions({
-				settings: this.host.settings,
+				settings,
 				creds: this.creds,
 				keys: this.keys,
 				repository: orderedRepository(this.inbound),
-				getMessage: key => this.messageAgain(key.id),
-				logger
+				getMessage: key => this.requests.messageAgain(key.id),
+				logger: this.logger,
+				browser: this.browser,
+				online: this.online,
+				proxy
 			})
 		);
-		this.presence = new Presence(this.sock, () => this.creds.me);
+		this.presence = new Presence(this.sock, () => this.creds.me, this.online);
 		this.gate = new Gate(this.sock.ws.socket, () => this.mayWrite());
+		this.gate.onHandshake = () => this.handshaken();
+		this.handshakeTimer = setTimeout(() => this.abort('timed_out', TIMED_OUT, 'handshake_timeout'), settings.handshake_ms);
 		this.quietEvents();
 		this.listen();
+	}
+
+	handshaken() {
+		clearTimeout(this.handshakeTimer);
+		this.vitals.start();
+	}
+
+	/** How far it got (contract 0.12). */
+	get stage() {
+		return this.loggedIn || this.isOpen ? 'open' : this.gate?.handshaken ? 'reached' : 'unreached';
 	}
 
 	mayWrite() {
@@ -143,12 +185,12 @@ export class Link {
 		}
 	}
 
-	/** End at once: the socket is destroyed, and nothing leaves any more. @param {string} cause */
-	abort(cause) {
+	/** End at once: the socket is destroyed, and nothing leaves any more. See Ending.decide. */
+	abort(cause, code, detail) {
 		if (this.ended) {
 			return;
 		}
-		this.cause ??= cause;
+		this.ending.decide(cause, code, detail);
 		this.ended = true;
 		this.sock?.ws.socket?.terminate();
 		this.shut();
@@ -159,9 +201,8 @@ export class Link {
 		if (this.ended) {
 			return;
 		}
-		this.cause ??= cause;
+		this.ending.decide(cause);
 		this.ended = true;
-		setTimeout(() => this.sock?.ws.socket?.terminate(), CLOSE_PATIENCE_MS).unref();
 		this.shut();
 	}
 
@@ -173,21 +214,6 @@ export class Link {
 		}
 	}
 
-	async logout() {
-		const me = this.creds?.me?.id;
-		if (me && this.isOpen && !this.ended) {
-			const request = {
-				tag: 'iq',
-				attrs: { to: S_WHATSAPP_NET, type: 'set', xmlns: 'md' },
-				content: [{ tag: 'remove-companion-device', attrs: { jid: me, reason: 'user_initiated' } }]
-			};
-			const done = await this.sock.query(request, LOGOUT_PATIENCE_MS).then(Boolean, () => false);
-			this.close(done ? 'logged_out_by_us' : 'closed_by_us');
-		} else {
-			this.close();
-		}
-	}
-
 	/** @param {Error | null} error what Baileys gave as the cause */
 	finish(error) {
 		this.finished ??= this.finishOnce(error);
@@ -195,18 +221,18 @@ export class Link {
 	}
 
 	async finishOnce(error) {
+		const { stage } = this;
+		const verdict = this.ending.verdict(error, this.pairing.usedUp(error?.output?.statusCode));
 		this.ended = true;
+		this.login.resolve();
 		clearTimeout(this.termTimer);
+		clearTimeout(this.handshakeTimer);
+		this.vitals.close();
 		this.presence?.close();
 		this.sends.close();
 		await Promise.race([this.keys.idle(), new Promise(resolve => setTimeout(resolve, KEYS_PATIENCE_MS).unref())]);
 		this.inbound.close();
-		const code = error?.output?.statusCode ?? null;
-		this.tell('closed', {
-			cause: this.cause ?? (this.qrUsedUp(code) ? 'qr_expired' : null),
-			code,
-			detail: this.cause ?? error?.message ?? ''
-		});
+		this.tell('closed', { ...verdict, stage });
 		this.forgotten = true;
 		this.host.forget(this);
 		this.dismantle();
@@ -224,13 +250,15 @@ export class Link {
 			sock.ws.on('error', () => {});
 			sock.ev.removeAllListeners('creds.update');
 		}
+		this.aborting.abort();
 	}
 
 	// --- what Baileys reports -------------------------------------------------------------------------------------------
 
 	/**
 	 * Drops events without a reader, and keeps Baileys from sending an empty presence on every change of the credentials:
-	 * it takes a change without `me` for a lost push name (source: Socket/socket.js `creds.update`).
+	 * it takes a change without `me` for a lost push name, and the first `me` for a new one, which it announces before the
+	 * account is logged in (source: Socket/socket.js `creds.update`).
 	 */
 	quietEvents() {
 		const { ev } = this.sock;
@@ -238,6 +266,9 @@ export class Link {
 		ev.emit = (event, data) => {
 			if (UNUSED_EVENTS.has(event)) {
 				return true;
+			}
+			if (event === 'creds.update' && data.account && !this.wasLinked) {
+				this.creds.me = data.me;
 			}
 			if (event === 'creds.update' && this.creds.me && !data.me) {
 				return emit(event, { ...data, me: this.creds.me });
@@ -248,73 +279,80 @@ export class Link {
 
 	listen() {
 		const { ev, ws } = this.sock;
+		this.closeSoon(ws);
+		this.ending.listen(ws);
+		this.vitals.listen(this.sock);
+		this.pairing.listen(ws);
 		ws.prependListener('CB:message', node => this.inbound.note(node));
-		ws.prependListener('CB:iq,type:set,pair-device', node => this.noteRefs(node));
-		ws.prependListener('CB:stream:error', node => this.noteConflict(node));
 		ws.prependListener('CB:ack,class:message', node => this.onAck(node.attrs));
 		ws.prependListener('CB:receipt', node => this.onReceipt(node));
+		ws.prependListener('CB:success', () => this.onLogin());
 		ws.on('CB:ib,,offline', node => this.onOffline(node));
+		// Baileys listens for it and then does nothing: the connection would hang.
+		ws.on('unexpected-response', () => this.abort('upgrade_refused'));
 		ev.on('creds.update', () => this.saveCreds());
 		ev.on('connection.update', update => this.onConnection(update));
 	}
 
+	/** The library waits half a minute for the other side's farewell, which a dead network never brings. */
+	closeSoon(ws) {
+		const close = ws.close.bind(ws);
+		ws.close = () => {
+			const { socket } = ws;
+			setTimeout(() => socket?.terminate(), CLOSE_PATIENCE_MS).unref();
+			return close();
+		};
+	}
+
+	/** Nothing is stored before a phone has linked it: an attempt that is broken off leaves no trace. */
 	saveCreds() {
+		if (!isPaired(this.creds)) {
+			return;
+		}
+		if (!this.wasLinked) {
+			delete this.creds.pairingCode;
+		}
 		const saved = this.keys.saveCreds(this.creds);
 		saved.catch(() => {});
-		if (this.creds.me && !this.wasLinked) {
+		if (!this.wasLinked) {
 			// Paired this moment: the confirmation may leave only when the credentials it confirms are stored.
 			this.wasLinked = true;
 			this.gate.hold(saved);
 		}
-		return saved;
 	}
 
 	onConnection(update) {
 		if (update.qr) {
-			this.showQr(update.qr);
+			this.pairing.showQr(update.qr);
 		}
 		if (update.isNewLogin) {
 			this.keys.idle().then(() => this.tell('paired', { me: this.identity() }));
 		}
 		if (update.connection === 'open') {
-			this.isOpen = true;
-			this.tell('opened', { me: this.identity() });
-			this.tellCaughtUp();
+			this.opened(false);
 		}
 		if (update.connection === 'close') {
 			this.finish(update.lastDisconnect?.error ?? null);
 		}
 	}
 
+	onLogin() {
+		this.loggedIn = true;
+		this.login.resolve();
+	}
+
+	/** Usable from now on. @param {boolean} polled whether a probe found out, and not Baileys */
+	opened(polled) {
+		if (!this.isOpen && !this.ended) {
+			this.isOpen = true;
+			this.tell('opened', { me: this.identity(), polled });
+			this.tellCaughtUp();
+		}
+	}
+
 	identity() {
 		const { me } = this.creds;
 		return { phone: jidDecode(me.id)?.user ?? '', lid: jidDecode(me.lid ?? '')?.user ?? null, name: me.name || null };
-	}
-
-	noteRefs(node) {
-		this.qr.refs += getBinaryNodeChildren(getBinaryNodeChild(node, 'pair-device'), 'ref').length;
-	}
-
-	showQr(text) {
-		const { qr_first_ms: first, qr_next_ms: next } = this.host.settings;
-		const ttl = this.qr.shown === 0 ? first : next;
-		this.qr.shown += 1;
-		this.qr.deadline = this.host.now() + ttl;
-		this.tell('qr', { text, ttl_ms: ttl });
-	}
-
-	/** Baileys ends with the same code when the connection dies; all codes shown and the last one's time over tells them apart. */
-	qrUsedUp(code) {
-		const { refs, shown, deadline } = this.qr;
-		return code === TIMED_OUT && shown > 0 && shown >= refs && this.host.now() >= deadline - 50;
-	}
-
-	/** Baileys reports every conflict as 440, also the one that means "removed by the user". */
-	noteConflict(node) {
-		const conflict = getAllBinaryNodeChildren(node).find(child => child.tag === 'conflict');
-		if (conflict?.attrs.type === 'device_removed') {
-			this.cause ??= 'device_removed';
-		}
 	}
 
 	onOffline(node) {
@@ -357,80 +395,4 @@ export class Link {
 			at: Number(attrs.t) || Math.floor(Date.now() / 1000)
 		});
 	}
-
-	// --- what the gateway asks for --------------------------------------------------------------------------------------
-
-	/** @param {{id: string, chat: string, content: object}} frame */
-	async send({ id, chat, content }) {
-		const entry = this.sends.begin(id);
-		if (!entry) {
-			this.tell('sent', {
-				id, outcome: 'not_started', code: null, reason: 'already_sending', permanent: false, link_lost: false
-			});
-			return;
-		}
-		try {
-			if (!this.isOpen || this.ended) {
-				throw new Error('link closed');
-			}
-			await this.assertReachable(chat);
-			const message = await buildMessage(content, this.logger);
-			this.sends.remember(id, message);
-			await this.sock.relayMessage(chat, message, { messageId: id, additionalNodes: entry.lastStep(this.gate, stanzaNodes(content)) });
-			// Reached the end without the write being seen: it may have left.
-			entry.onWritten();
-		} catch (error) {
-			entry.failed(error, this.ended || !this.sock?.ws.isOpen);
-		}
-	}
-
-	/** Learn the recipient's devices, and say for certain when there is nobody. Baileys would send to nobody. */
-	async assertReachable(chat) {
-		const to = jidDecode(chat);
-		if (!to || to.server === 'g.us') {
-			return;
-		}
-		const { me } = this.creds;
-		const own = to.server === 'lid' && me.lid ? me.lid : me.id;
-		const devices = await this.sock.getUSyncDevices([jidNormalizedUser(own), chat], true, false);
-		if (devices.some(device => device.user === to.user) || areSame(to, me)) {
-			return;
-		}
-		const absent = (await isOnWhatsApp(this.sock, chat, EXISTS_PATIENCE_MS)) === false;
-		throw new NotStarted(absent ? 'not_on_whatsapp' : 'devices_unknown', absent);
-	}
-
-	/** @param {{n: number, chat: string, typing: boolean}} frame */
-	async showTyping({ n, chat, typing }) {
-		const shown = () => within(TYPING_PATIENCE_MS, this.presence.show(chat, typing).then(() => true));
-		this.tell('told', { n, value: (await this.whileOpen(shown)) ?? false });
-	}
-
-	/** @param {{n: number, chat: string}} frame */
-	async exists({ n, chat }) {
-		this.tell('told', { n, value: await this.whileOpen(() => isOnWhatsApp(this.sock, chat, EXISTS_PATIENCE_MS)) });
-	}
-
-	/** What `ask` gives; null when the link is not open or it fails. */
-	async whileOpen(ask) {
-		try {
-			return this.isOpen && !this.ended ? await ask() : null;
-		} catch {
-			return null;
-		}
-	}
-
-	/** The message of ours with this id: for a device that asks to have it again, or for a vote on it. */
-	async messageAgain(id) {
-		const kept = this.sends.sent.get(id);
-		if (kept) {
-			return kept;
-		}
-		const content = await this.ask('need_message', { id });
-		return content ? buildMessage(content, this.logger) : undefined;
-	}
-}
-
-function areSame(to, me) {
-	return to.user === jidDecode(me.id)?.user || to.user === jidDecode(me.lid ?? '')?.user;
 }

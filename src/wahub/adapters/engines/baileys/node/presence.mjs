@@ -6,11 +6,16 @@
 const FORGOTTEN_MS = 30_000;
 
 export class Presence {
-	/** @param {object} sock Baileys' socket @param {() => {id: string, name?: string}} me */
-	constructor(sock, me) {
+	/**
+	 * @param {object} sock Baileys' socket
+	 * @param {() => {id: string, name?: string}} me
+	 * @param {boolean} stays whether the account is available all the time; Baileys says so when it opens
+	 */
+	constructor(sock, me, stays = false) {
 		this.sock = sock;
 		this.me = me;
-		this.available = false;
+		this.stays = stays;
+		this.available = stays;
 		this.typing = new Set();
 		this.timer = null;
 	}
@@ -40,7 +45,7 @@ export class Presence {
 	leave() {
 		this.typing.clear();
 		clearTimeout(this.timer);
-		return this.announce(false);
+		return this.announce(this.stays);
 	}
 
 	/**

@@ -20,17 +20,32 @@ export class Reports {
 		this.line = Promise.resolve();
 	}
 
-	add(seq, envelope, message) {
+	/** @param {() => void} done told when it was reported, or waits for the next link */
+	add(seq, envelope, message, done = () => {}) {
 		const body = { ...envelope, ...classify(message), raw: rawJson(message) };
 		const update = pollUpdateOf(message);
 		if (!update && this.waiting === 0) {
-			this.link.report(seq, body);
+			this.report(seq, body);
+			done();
 		} else {
 			this.inLine(async () => {
-				const vote = update ? await this.read(update, envelope) : {};
-				this.link.report(seq, { ...body, ...vote });
+				try {
+					const vote = update ? await this.read(update, envelope) : {};
+					this.report(seq, { ...body, ...vote });
+				} finally {
+					done();
+				}
 			});
 		}
+	}
+
+	/**
+	 * What strangers wrote may hold half a surrogate pair, which is no UTF-8: the other end would refuse the frame, and with it
+	 * this whole process.
+	 */
+	report(seq, body) {
+		const clean = value => (typeof value === 'string' ? value.toWellFormed() : Array.isArray(value) ? value.map(clean) : value);
+		this.link.report(seq, Object.fromEntries(Object.entries(body).map(([name, value]) => [name, clean(value)])));
 	}
 
 	/** Calls `done` when everything added so far has been told. */

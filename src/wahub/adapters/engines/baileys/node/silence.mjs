@@ -22,6 +22,7 @@ export function describe(error) {
 export function mask(text) {
 	return String(text)
 		.slice(0, 200)
+		.toWellFormed()
 		.replace(/[A-Za-z0-9+/=_-]{24,}/g, '***')
 		.replace(/\d{5,}/g, '***');
 }

@@ -1,0 +1,69 @@
+// Which received messages are neither handed over to the gateway nor finished otherwise.
+//
+// Baileys finishes each message stanza with exactly one answer to the server: a receipt, an ack, or an ack with an error
+// (ignored, unreadable, failed). It logs both with constant texts and, for an ack, the stanza's own attributes, before it
+// writes them (source: Socket/messages-recv.js sendMessageAck, Socket/messages-send.js sendReceipt). A message that the gateway
+// is to hear of counts as finished when it was told, not when the receipt left.
+//
+// Messages go through Baileys one after the other (inbound.mjs keepInLine): when one is finished, those before it are, too.
+
+export const ACK_LOG = 'sent ack';
+export const RECEIPT_LOG = 'sending receipt for messages';
+
+export class Backlog {
+	/** @param {() => number} now */
+	constructor(now) {
+		this.now = now;
+		/** By the stanza's attributes, oldest first. @type {Map<object, {since: number, id: string, reporting: boolean}>} */
+		this.entries = new Map();
+	}
+
+	/** Since when the oldest waits; null when none does. */
+	get since() {
+		return this.entries.values().next().value?.since ?? null;
+	}
+
+	/** A message stanza came. @param {object} attrs */
+	note(attrs) {
+		this.entries.set(attrs, { since: this.now(), id: attrs.id, reporting: false });
+	}
+
+	/** It is stored, and the gateway is being told. @returns {() => void} to be called when it was */
+	reporting(attrs) {
+		const entry = this.entries.get(attrs);
+		if (entry) {
+			entry.reporting = true;
+		}
+		return () => this.entries.delete(attrs);
+	}
+
+	/** Baileys' log: tells when it is through with a stanza. @param {unknown} details @param {unknown} text */
+	read(details, text) {
+		if (text === ACK_LOG && details?.recv?.tag === 'message') {
+			this.finished(details.recv.attrs);
+		} else if (text === RECEIPT_LOG && this.entries.size && details?.attrs?.type !== 'read') {
+			const found = [...this.entries].find(([, { id }]) => id === details.attrs.id);
+			if (found) {
+				this.finished(found[0]);
+			}
+		}
+	}
+
+	finished(attrs) {
+		if (!this.entries.has(attrs)) {
+			return;
+		}
+		for (const [key, { reporting }] of this.entries) {
+			if (!reporting) {
+				this.entries.delete(key);
+			}
+			if (key === attrs) {
+				break;
+			}
+		}
+	}
+
+	clear() {
+		this.entries.clear();
+	}
+}

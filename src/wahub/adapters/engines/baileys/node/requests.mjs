@@ -1,0 +1,134 @@
+// What the gateway asks of a link. Each is answered by a frame, whatever happens, unless the link ends first.
+
+import { jidDecode, jidNormalizedUser, S_WHATSAPP_NET } from 'baileys';
+import { buildMessage, stanzaNodes } from './content.mjs';
+import { isOnWhatsApp, within } from './people.mjs';
+import { NotStarted } from './sends.mjs';
+
+/** A second less than the gateway waits. */
+const LOGOUT_PATIENCE_MS = 4000;
+const LEAST_UNLINK_MS = 500;
+const TYPING_PATIENCE_MS = 1500;
+const EXISTS_PATIENCE_MS = 5000;
+const PROBE_PATIENCE_MS = 10_000;
+
+export class Requests {
+	/** @param {import('./link.mjs').Link} link */
+	constructor(link) {
+		this.link = link;
+	}
+
+	/** @param {{id: string, chat: string, content: object}} frame */
+	async send({ id, chat, content }) {
+		const { link } = this;
+		const entry = link.sends.begin(id);
+		if (!entry) {
+			link.tell('sent', {
+				id, outcome: 'not_started', code: null, reason: 'already_sending', permanent: false, link_lost: false
+			});
+			return;
+		}
+		try {
+			if (!link.isOpen || link.ended) {
+				throw new Error('link closed');
+			}
+			await this.assertReachable(chat);
+			const message = await buildMessage(content, link.logger);
+			link.sends.remember(id, message);
+			const additionalNodes = entry.lastStep(link.gate, stanzaNodes(content));
+			await link.sock.relayMessage(chat, message, { messageId: id, additionalNodes });
+			// Reached the end without the write being seen: it may have left.
+			entry.onWritten();
+		} catch (error) {
+			entry.failed(error, link.ended || !link.sock?.ws.isOpen);
+		}
+	}
+
+	/** Learn the recipient's devices, and say for certain when there is nobody. Baileys would send to nobody. */
+	async assertReachable(chat) {
+		const { sock, creds } = this.link;
+		const to = jidDecode(chat);
+		if (!to || to.server === 'g.us') {
+			return;
+		}
+		const { me } = creds;
+		const own = to.server === 'lid' && me.lid ? me.lid : me.id;
+		const devices = await sock.getUSyncDevices([jidNormalizedUser(own), chat], true, false);
+		if (devices.some(device => device.user === to.user) || areSame(to, me)) {
+			return;
+		}
+		const absent = (await isOnWhatsApp(sock, chat, EXISTS_PATIENCE_MS)) === false;
+		throw new NotStarted(absent ? 'not_on_whatsapp' : 'devices_unknown', absent);
+	}
+
+	/** @param {{n: number, chat: string, typing: boolean}} frame */
+	async showTyping({ n, chat, typing }) {
+		const shown = () => within(TYPING_PATIENCE_MS, this.link.presence.show(chat, typing).then(() => true));
+		this.link.tell('told', { n, value: (await this.whileOpen(shown)) ?? false });
+	}
+
+	/** @param {{n: number, chat: string}} frame */
+	async exists({ n, chat }) {
+		const asked = () => isOnWhatsApp(this.link.sock, chat, EXISTS_PATIENCE_MS);
+		this.link.tell('told', { n, value: await this.whileOpen(asked) });
+	}
+
+	/** What `ask` gives; null when the link is not open or it fails. */
+	async whileOpen(ask) {
+		try {
+			return this.link.isOpen && !this.link.ended ? await ask() : null;
+		} catch {
+			return null;
+		}
+	}
+
+	/**
+	 * Ask the server for a sign of life. Baileys opens only when some queries of its login are answered or, each after a
+	 * minute, given up: a link that is logged in and gets answers is as good as open.
+	 * @param {{n: number}} frame
+	 */
+	async probe({ n }) {
+		const { link } = this;
+		const pinged = link.gate?.handshaken && !link.ended ? link.vitals.ping() : Promise.resolve(false);
+		const answered = (await within(PROBE_PATIENCE_MS, pinged.catch(() => false))) ?? false;
+		if (answered && link.loggedIn) {
+			link.opened(true);
+		}
+		link.tell('probed', { n, logged_in: link.loggedIn && !link.ended, answered });
+	}
+
+	/** Unlink at the server, waiting for the login if need be, and close. */
+	async logout() {
+		const { link } = this;
+		const until = link.host.now() + LOGOUT_PATIENCE_MS;
+		if (link.wasLinked && !link.loggedIn && !link.ended) {
+			await within(LOGOUT_PATIENCE_MS - LEAST_UNLINK_MS, link.login.promise);
+		}
+		if (!link.wasLinked || !link.loggedIn || link.ended) {
+			link.close();
+			return;
+		}
+		const request = {
+			tag: 'iq',
+			attrs: { to: S_WHATSAPP_NET, type: 'set', xmlns: 'md' },
+			content: [{ tag: 'remove-companion-device', attrs: { jid: link.creds.me.id, reason: 'user_initiated' } }]
+		};
+		const patience = Math.max(LEAST_UNLINK_MS, until - link.host.now());
+		const done = await link.sock.query(request, patience).then(Boolean, () => false);
+		link.close(done ? 'logged_out_by_us' : 'closed_by_us');
+	}
+
+	/** The message of ours with this id: for a device that asks to have it again, or for a vote on it. */
+	async messageAgain(id) {
+		const kept = this.link.sends.sent.get(id);
+		if (kept) {
+			return kept;
+		}
+		const content = await this.link.ask('need_message', { id });
+		return content ? buildMessage(content, this.link.logger) : undefined;
+	}
+}
+
+function areSame(to, me) {
+	return to.user === jidDecode(me.id)?.user || to.user === jidDecode(me.lid ?? '')?.user;
+}
