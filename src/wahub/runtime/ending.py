@@ -51,9 +51,9 @@ class Endings:
     async def note(self, event: Closed, verdict: Verdict | None) -> Next | None:
         """Store the end and what follows; None if that was done by whoever ended it, or the term is over."""
         self._sight.last_stage = event.stage
+        if verdict is not None and verdict.silent and (event.reason in _OURS or verdict.reason is event.reason):
+            return None
         if verdict is not None and event.reason in _OURS:
-            if verdict.silent:
-                return None
             event = replace(event, reason=verdict.reason, detail=verdict.detail)
         elif event.reason is Disconnect.CLOSED_BY_US:
             return None

@@ -289,7 +289,7 @@ class Runner:
             self._begin_setup()
 
     def _begin_setup(self) -> None:
-        self.sight.init_since, self.sight.init_attempts = self.deps.clock.now(), 1
+        self.sight.init_since, self.sight.init_attempts = self.deps.clock.monotonic(), 1
 
     async def _claim(self) -> Lease:
         while True:
@@ -350,7 +350,7 @@ class Runner:
         lease, now = self._held, self.deps.clock.now()
         if self.sight.record.pause_reason == "ready_timeout":
             why = "not ready in time"
-            self.sight.restart = Restart(hard=False, since=now, asked=False)
+            self.sight.restart = Restart(hard=False, since=self.deps.clock.monotonic(), asked=False)
             self._take(await self.deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why)))
         else:
             self._take(await self.deps.database.write(lambda tx: lifecycle.cooldown_over(tx, lease, now)))
@@ -361,7 +361,7 @@ class Runner:
             match record.asked:
                 case Ask.SOFT_RESTART | Ask.HARD_RESTART:
                     hard = record.asked is Ask.HARD_RESTART
-                    restart = Restart(hard=hard, since=self.deps.clock.now(), asked=True)
+                    restart = Restart(hard=hard, since=self.deps.clock.monotonic(), asked=True)
                     await self.begin_restart(restart, "asked to restart")
                 case Ask.RETRY:
                     await self._retry()
@@ -404,7 +404,7 @@ class Runner:
         self._reach.join(self.instance, config.proxy)
         spec = LinkSpec(self.instance, lease.epoch, self._until, config.proxy, config.engine)
         link = await deps.engine.open(spec, StoreVault(deps.database, lease))
-        facts = self.sight.link = LinkFacts(link, since=now)
+        facts = self.sight.link = LinkFacts(link, since=deps.clock.monotonic())
         serving = self._serving = Serving(deps, lease, self.sight, facts, self._reach, self._news)
         link.extend(self._until)
         self._poke()

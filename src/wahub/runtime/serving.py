@@ -69,7 +69,7 @@ class Serving:
         batch = ReportBatch(self._deps, self._lease, link)
         async for event in link.events():
             if isinstance(event, Inbound | Receipted | Acked):
-                facts.active_at = self._deps.clock.now()
+                facts.active_at = self._deps.clock.monotonic()
                 if facts.sender is not None:
                     facts.sender.heard()
                 await batch.add(event)
@@ -141,7 +141,7 @@ class Serving:
 
         paired = self._sight.observed.awaits_ready
         moved = await deps.database.write(work)
-        facts.opened_at = facts.opened_at or now
+        facts.opened_at = facts.opened_at or deps.clock.monotonic()
         self._take(moved, "ready")
         paired_at = moved.after.observed.authenticated_at
         if paired and paired_at is not None:

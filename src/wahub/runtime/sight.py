@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Instance, Observed, Stage
@@ -17,7 +17,10 @@ from wahub.services.lifecycle import Moved
 
 @dataclass(slots=True)
 class LinkFacts:
-    """One link, from the moment its opening began. Times are Unix seconds."""
+    """One link, from the moment its opening began.
+
+    Times are monotonic seconds: a wall clock that is set ends no link.
+    """
 
     link: Link
     since: float
@@ -41,6 +44,7 @@ class Sight:
     record: Lifecycle = field(init=False)
     link: LinkFacts | None = None
     restart: Restart | None = None
+    """Its `since` is monotonic, like `init_since`."""
     init_since: float | None = None
     init_attempts: int = 0
     last_stage: Stage | None = None
@@ -58,30 +62,35 @@ class Sight:
         self.instance, self.record = moved.after, moved.record
 
     def view(self, clock: Clock) -> View:
-        """As the timers see it."""
-        spread = zlib.crc32(self.wanted.encode()) % 1000 / 1000
-        link = None if self.link is None else _link_view(self.link, clock)
-        return View(clock.now(), self.observed, self.record, link, self.restart, self.init_since, spread)
+        """As the timers see it: all times in Unix seconds."""
+        offset = clock.now() - clock.monotonic()
+        restart = None if self.restart is None else replace(self.restart, since=self.restart.since + offset)
+        return View(
+            now=clock.now(),
+            observed=self.observed,
+            record=self.record,
+            link=None if self.link is None else _link_view(self.link, offset),
+            restart=restart,
+            init_since=_moved(self.init_since, offset),
+            spread=zlib.crc32(self.wanted.encode()) % 1000 / 1000,
+        )
 
 
-def _link_view(facts: LinkFacts, clock: Clock) -> LinkView:
-    vitals = facts.link.vitals
-    # The link's times are monotonic; the difference of the clocks is what it is now.
-    offset = clock.now() - clock.monotonic()
+def _moved(at: float | None, offset: float) -> float | None:
+    return None if at is None else at + offset
 
-    def wall(at: float | None) -> float | None:
-        return None if at is None else at + offset
 
-    sender = facts.sender
+def _link_view(facts: LinkFacts, offset: float) -> LinkView:
+    vitals, sender = facts.link.vitals, facts.sender
     return LinkView(
-        since=facts.since,
-        opened_at=facts.opened_at,
+        since=facts.since + offset,
+        opened_at=_moved(facts.opened_at, offset),
         heard_at=vitals.heard_at + offset,
-        unanswered_since=wall(vitals.unanswered_since),
-        unhandled_since=wall(vitals.unhandled_since),
+        unanswered_since=_moved(vitals.unanswered_since, offset),
+        unhandled_since=_moved(vitals.unhandled_since, offset),
         unacked=0 if sender is None else sender.unacked,
-        active_at=facts.active_at,
+        active_at=facts.active_at + offset,
         busy=sender is not None and sender.busy,
-        polled_at=facts.polled_at,
-        checked_at=facts.checked_at,
+        polled_at=_moved(facts.polled_at, offset),
+        checked_at=_moved(facts.checked_at, offset),
     )

@@ -135,10 +135,9 @@ class Watch:
         facts = self._runner.sight.link
         if facts is None:
             return
-        now = self._deps.clock.now()
-        facts.checked_at = now
-        active_at = max(facts.active_at, facts.opened_at or 0.0)
-        idle = now - active_at > self._timers.inactive
+        now, checked_at = self._deps.clock.now(), self._deps.clock.monotonic()
+        facts.checked_at = checked_at
+        idle = checked_at - max(facts.active_at, facts.opened_at or 0.0) > self._timers.inactive
         answered = (await facts.link.probe()).answered if idle else True
         journal.note(lease.instance, "health_check_idle" if idle else "health_check", ok=answered)
         if not answered:
@@ -151,7 +150,7 @@ class Watch:
         facts = self._runner.sight.link
         if facts is None:
             return
-        facts.polled_at = self._deps.clock.now()
+        facts.polled_at = self._deps.clock.monotonic()
         found = await facts.link.probe()
         error = None if found.logged_in and found.answered else "no answer" if found.logged_in else "not logged in yet"
         self._runner.sight.record = await self._deps.database.write(lambda tx: lifecycle.polled(tx, lease, error))
@@ -182,7 +181,7 @@ class Watch:
             return
         pause = timers.init_pause * sight.init_attempts
         sight.init_attempts += 1
-        sight.init_since = self._deps.clock.now() + pause
+        sight.init_since = self._deps.clock.monotonic() + pause
         self._runner.open_after(pause)
         await self._end_silently("not initialised in time")
 
@@ -210,7 +209,7 @@ class Watch:
             await self._fail(lease, IncidentKind.RESTART_FAILED, "not ready after a soft and a hard restart")
             return
         wait = self._timers.restart_wait(2)
-        harder = Restart(hard=True, since=self._deps.clock.now() + wait, asked=restart.asked)
+        harder = Restart(hard=True, since=self._deps.clock.monotonic() + wait, asked=restart.asked)
         await self._runner.begin_restart(harder, "the soft restart did not help", after=wait)
 
     async def _connecting_timeout(self, lease: Lease) -> None:
@@ -228,7 +227,7 @@ class Watch:
             self._runner.open_after(0.0)
             await self._end_silently("connecting watchdog")
             return
-        restart = Restart(hard=False, since=now, asked=False)
+        restart = Restart(hard=False, since=self._deps.clock.monotonic(), asked=False)
         await self._runner.begin_restart(restart, "connecting watchdog", after=self._timers.restart_wait(1))
 
     @property
