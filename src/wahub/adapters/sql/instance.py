@@ -132,16 +132,23 @@ def _decode_options(column: str) -> EngineOptions:
     return EngineOptions(**{name: value for name, value in json.loads(column).items() if name in _OPTIONS})
 
 
+@lru_cache(maxsize=1024)
+def _config(
+    name: str, url: str | None, events: str, typing: bool, typing_to: str, proxy: str | None, engine: str
+) -> Config:
+    """Kept, because to make one takes longer than to find it, and it hardly ever changes."""
+    return Config(name, url, _words(events), typing, _words(typing_to), proxy, _decode_options(engine))
+
+
 def _read(row: Sequence[Any], codec: Codec) -> Instance:
     # In the order of _COLUMNS.
-    identity, created_at, deleting, unlinking, name, url, events, typing, typing_to, proxy, engine, *seen = row
-    state, *observed = seen
+    identity, created_at, deleting, unlinking, name, url, events, typing, typing_to, proxy, engine, state, *seen = row
     proxy = None if proxy is None else codec.text_out(proxy)
     return Instance(
         id=InstanceId(identity),
         created_at=created_at,
         deleting=deleting,
         unlinking=unlinking,
-        config=Config(name, url, _words(events), typing, _words(typing_to), proxy, _decode_options(engine)),
-        observed=Observed(State(state), *observed),
+        config=_config(name, url, events, typing, typing_to, proxy, engine),
+        observed=Observed(State(state), *seen),
     )
