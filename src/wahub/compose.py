@@ -29,6 +29,7 @@ from wahub.adapters.local_wakeup import LocalWakeup
 from wahub.adapters.sql.database import open_database
 from wahub.adapters.sql.failure import StoreFailedError
 from wahub.adapters.system_clock import SystemClock
+from wahub.adapters.system_memory import free_memory_mb, memory_limit
 from wahub.api.app import build_api
 from wahub.api.deps import ApiDeps
 from wahub.config import Settings
@@ -40,6 +41,7 @@ from wahub.runtime.dispatcher import Dispatcher
 from wahub.runtime.supervisor import Supervisor
 
 log = structlog.get_logger("wahub")
+_events = structlog.get_logger("wahub.events")
 
 STOP_WITHIN = 28.0
 """Seconds a clean stop may take in all; the contract says 30 (F.6)."""
@@ -103,7 +105,10 @@ class Gateway:
     async def run(self) -> int:
         """Serve until a signal (0) or until a part of it ends that must not end (1)."""
         self._stop.install()
-        await self._supervisor.boot()
+        found = await self._supervisor.boot()
+        _events.info(
+            "process_start", pid=os.getpid(), memoryLimit=memory_limit(), instanceCount=found, execMode="single"
+        )
         http = asyncio.create_task(self._server.serve(sockets=[self._listener]), name="http")
         await self._server.listening.wait()
         line = announce("listening", url=url_of(self._listener), pid=os.getpid(), version=__version__)
@@ -176,6 +181,7 @@ class Gateway:
             new_id=lambda: secrets.token_hex(16),
             random=random.random,
             farewell=self._dispatcher.farewell,
+            free_memory_mb=free_memory_mb,
             fault=self._fault,
         )
 
@@ -189,6 +195,7 @@ class Gateway:
                 engine_healthy=lambda: self._engine.healthy,
                 engine_processes=lambda: len(self._engine.pids),
                 loop_lag_ms=lambda: self._lag.worst_ms,
+                restore_queue=lambda: self._supervisor.restore_queue,
                 fault=self._fault,
             )
         )

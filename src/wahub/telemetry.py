@@ -19,7 +19,7 @@ _LONG_DIGITS = re.compile(r"\d{7,}")
 _PRIVATE = frozenset(
     {"text", "body", "qr", "message", "payload", "secret", "token", "password", "authorization", "key"}
 )
-_EXEMPT = frozenset({"timestamp"})
+_EXEMPT = frozenset({"ts"})
 
 
 def mask_numbers(text: str) -> str:
@@ -44,7 +44,7 @@ def configure(level: str) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         structlog.processors.format_exc_info,
         mask_event,
     ]

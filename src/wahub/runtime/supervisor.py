@@ -60,10 +60,14 @@ class Supervisor:
         settings = deps.settings
         self._reach = Reach(settings.reconnect.ladder, settings.return_gap, deps.random, self._hint)
 
-    async def boot(self) -> None:
-        """Before anyone may look: no link is up, and the store says so. `run` does it if nobody did."""
+    async def boot(self) -> int:
+        """Before anyone may look: no link is up, and the store says so. `run` does it if nobody did.
+
+        Returns how many instances there are.
+        """
         now = self._deps.clock.now()
         self._found = await self._deps.database.write(lambda tx: instance.boot(tx, now))
+        return len(self._found)
 
     async def run(self) -> None:
         """Supervise until cancelled; call `stop` afterwards."""
