@@ -172,7 +172,6 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.RESTRICTED: State.RESTRICTED,
         # By hand only, once the restriction is over.
         Event.RESTART: State.CONNECTING,
-        Event.LINK_STARTED: State.CONNECTING,
         # A caller unlinks it, to pair another account.
         Event.LOGGED_OUT: State.NEEDS_QR,
     },

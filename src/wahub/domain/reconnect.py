@@ -208,7 +208,9 @@ def _limited(record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Next:
 def _pairing_lost(observed: Observed, record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Next:
     """Nothing is linked that could be lost. The code that is shown stays; another follows."""
     attempts = observed.restart_attempts + 1
-    wait = policy.pairing.delay(attempts) if attempts <= policy.pairing_attempts else None
+    # Before the first code, the time for setting it up is what ends the attempts.
+    goes_on = attempts <= policy.pairing_attempts or observed.state is State.CONNECTING
+    wait = policy.pairing.delay(attempts) if goes_on else None
     if ended.reason is Disconnect.ENGINE_DIED:
         wait = policy.ladder.base
     event = Event.PAIRING_LOST if observed.state in (State.CONNECTING, State.NEEDS_QR) else Event.LINK_LOST

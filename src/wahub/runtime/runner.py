@@ -29,7 +29,7 @@ from wahub.domain.reconnect import Next
 from wahub.domain.watchdog import Restart
 from wahub.ports.engine import Closed, Link, LinkSpec
 from wahub.ports.store import Tx
-from wahub.ports.wakeup import WEBHOOKS, link_topic, watch_topic
+from wahub.ports.wakeup import WEBHOOKS, watch_topic
 from wahub.runtime import journal
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.ending import Endings, Verdict
@@ -38,6 +38,7 @@ from wahub.runtime.pairing import PairingCodes
 from wahub.runtime.reach import Reach
 from wahub.runtime.serving import Serving
 from wahub.runtime.sight import LinkFacts, Sight
+from wahub.runtime.turns import Turns
 from wahub.runtime.vault import StoreVault
 from wahub.runtime.watch import Watch
 from wahub.services import instance, lifecycle, outbox
@@ -46,9 +47,6 @@ from wahub.services.lifecycle import Moved
 log = structlog.get_logger("wahub.runner")
 
 _STALE_PAUSE = 1.0
-_LONG = 3_600.0
-_REST = (State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED)
-"""States that only a request ends."""
 
 
 class Runner:
@@ -64,19 +62,16 @@ class Runner:
         self.sight = Sight(wanted)
         self.codes = PairingCodes(deps, wanted, self._renew_codes)
         self.deps = deps
+        self.turns = Turns(deps, reach, wanted)
         self._leaser = leaser
         self._reach = reach
         self._until = 0.0
         self._serving: Serving | None = None
         self._config: Config | None = None
         """What the current link was opened with."""
-        self._due: float | None = 0.0
-        """When the next link may be opened, in monotonic seconds; None: not before someone asks."""
-        self._go = False
-        """Someone asked: do not wait."""
         self._asks: list[Lifecycle] = []
-        self._new_term = False
-        """The next link needs a new lease term, so that nothing of the last one can act any more."""
+        self._logs_out = False
+        """It is being deleted: a link that is just being opened is for unlinking only."""
         self._beside: set[asyncio.Task[None]] = set()
         self._unlinked = asyncio.Event()
         self._unlinked.set()
@@ -106,16 +101,12 @@ class Runner:
             self.lease = None
             if self._link is not None:
                 self._spawn(self._link.close())
-            self.hurry()
-
-    def hurry(self) -> None:
-        """Look again at what there is to wait for."""
-        self.deps.wakeup.notify(link_topic(self.instance))
+            self.turns.look_again()
 
     def ask(self, record: Lifecycle) -> None:
         """A caller asked for something."""
         self._asks.append(record)
-        self.hurry()
+        self.turns.look_again()
         if self._serving is not None:
             # The loop is busy with the link: what concerns the link is done beside it.
             self._spawn(self._take_asks())
@@ -152,7 +143,7 @@ class Runner:
     async def delete(self) -> None:
         """Unlink at the server, close, and remove everything of the instance (contract 0.13)."""
         deps = self.deps
-        self._stopping = True
+        self._stopping = self._logs_out = True
         await self._stop_sender(deps.settings.delete_patience)
         lease = self.lease or await self._claim()
         known, cancelled = await deps.database.write(lambda tx: instance.prepare_delete(tx, lease, deps.clock.now()))
@@ -175,11 +166,11 @@ class Runner:
                 self._serving.verdict = Verdict(Disconnect.LOGGED_OUT, "logged out by a caller", silent=True)
             await self._end_link(self.deps.settings.delete_patience, logout=True)
             await self._write_unlinked(lease)
-            self._due, self._go = self.deps.clock.monotonic(), True
+            self.turns.open_after(0.0)
         finally:
             self._unlinked.set()
         self.deps.wakeup.notify(WEBHOOKS)
-        self.hurry()
+        self.turns.look_again()
 
     @property
     def done(self) -> bool:
@@ -187,11 +178,6 @@ class Runner:
         return self._task.done()
 
     # --- asked by its timers -----------------------------------------------------------------------------------------
-
-    @property
-    def held(self) -> Lease | None:
-        """The lease, while there is one."""
-        return self.lease
 
     async def end_link(self, verdict: Verdict) -> None:
         """Close the link for a reason of ours."""
@@ -203,17 +189,10 @@ class Runner:
         lease, now = self._held, self.deps.clock.now()
         self.sight.restart = restart
         self._take(await self.deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why)))
-        self.open_after(after, new_term=restart.hard)
+        self.turns.open_after(after, new_term=restart.hard)
         if self._serving is not None:
             await self._serving.stop_sender(self.deps.settings.delete_patience)
         await self.end_link(Verdict(Disconnect.RECYCLED, why, silent=True))
-
-    def open_after(self, seconds: float | None, *, new_term: bool = False) -> None:
-        """The next link: after so many seconds, or (None) when someone asks."""
-        self._due = None if seconds is None else self.deps.clock.monotonic() + seconds
-        self._go = seconds == 0.0
-        self._new_term = self._new_term or new_term
-        self.hurry()
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -236,7 +215,7 @@ class Runner:
             try:
                 if self.lease is None:
                     await self._take_over()
-                if not await self._wait_for_turn():
+                if not await self._may_open():
                     continue
                 self.failed = None
                 await self._one_link()
@@ -273,17 +252,12 @@ class Runner:
             log.info("sends of unknown fate taken over", instance=self.instance, count=recovered)
         if first:
             self._begin_as_stored()
+        self._poke()
 
     def _begin_as_stored(self) -> None:
-        """What was decided before this process began still holds."""
-        clock, seen, record = self.deps.clock, self.sight.observed, self.sight.record
-        self._due = clock.monotonic()
-        if seen.state is State.PAUSED:
-            until = record.paused_until
-            self._due = None if until is None else clock.monotonic() + max(until - clock.now(), 0.0)
-        elif seen.state in _REST or (seen.state is State.NEEDS_QR and record.qr_rounds_left == 0):
-            self._due = None
-        if self._due is None or self._due > clock.monotonic():
+        seen = self.sight.observed
+        self.turns.resume(seen, self.sight.record)
+        if self.turns.waits:
             self.attempted.set()
         if not seen.linked and seen.state is State.CONNECTING:
             self._begin_setup()
@@ -309,39 +283,23 @@ class Runner:
     def _link(self) -> Link | None:
         return None if self.sight.link is None else self.sight.link.link
 
-    async def _wait_for_turn(self) -> bool:
+    async def _may_open(self) -> bool:
         """Wait until the next link may be opened; False when something else has to be done first."""
-        clock, wakeup = self.deps.clock, self.deps.wakeup
-        # A hint that came while the link was up is no reason to hurry now.
-        await wakeup.wait(link_topic(self.instance), 0.0)
-        while True:
-            if self._stopping or self.lease is None or not self._unlinked.is_set():
-                return False
+        may = await self.turns.wait(lambda: self.sight.observed.state, self._interrupted)
+        if may:
+            await self._end_pause()
+            return True
+        if self.lease is not None and not self._stopping:
             await self._take_asks()
-            if self._new_term:
-                return await self._end_term()
-            if self._go:
-                self._go = False
-                break
-            left = None if self._due is None else self._due - clock.monotonic()
-            if left is None:
-                self._reach.leave(self.instance)
-            if left is not None and left <= 0:
-                left = self._reach.hold(self.instance, clock.monotonic())
-                if left <= 0:
-                    break
-            hinted = await wakeup.wait(link_topic(self.instance), _LONG if left is None else left)
-            if hinted and self.sight.observed.state is State.DISCONNECTED:
-                self._due = clock.monotonic()
-        await self._end_pause()
-        return True
-
-    async def _end_term(self) -> bool:
-        """Nothing that began under the old term can act any more."""
-        self._new_term = False
-        lease, self.lease = self._held, None
-        await self._leaser.release(lease)
+            if self.turns.new_term:
+                # Nothing that began under the old term can act any more.
+                self.turns.new_term = False
+                lease, self.lease = self._held, None
+                await self._leaser.release(lease)
         return False
+
+    def _interrupted(self) -> bool:
+        return self._stopping or self.lease is None or not self._unlinked.is_set() or bool(self._asks)
 
     async def _end_pause(self) -> None:
         """The pause is over, by itself or because someone asked."""
@@ -374,7 +332,7 @@ class Runner:
         lease, now = self._held, self.deps.clock.now()
         self._take(await self.deps.database.write(lambda tx: lifecycle.retry(tx, lease, now)))
         self._begin_setup()
-        self.open_after(0.0)
+        self.turns.open_after(0.0)
 
     async def _ask_code(self, record: Lifecycle) -> None:
         lease, now = self._held, self.deps.clock.now()
@@ -383,7 +341,7 @@ class Runner:
             self.codes.fetch(lease, self._link)
         elif self._serving is None:
             self.sight.record = await self.deps.database.write(lambda tx: lifecycle.begin_pairing(tx, lease, now))
-            self.open_after(0.0)
+            self.turns.open_after(0.0)
 
     # --- one link ----------------------------------------------------------------------------------------------------
 
@@ -411,7 +369,7 @@ class Runner:
         if self._asks:
             self._spawn(self._take_asks())
         if self._stopping:
-            await link.close()
+            await (link.logout() if self._logs_out else link.close())
         try:
             if unlinks != self._unlinks:
                 await self._undo(link, lease)
@@ -438,7 +396,7 @@ class Runner:
         await link.close()
         # Again: it may have written keys after they were purged.
         await self._write_unlinked(lease)
-        self._due = self.deps.clock.monotonic()
+        self.turns.plan(0.0)
 
     async def _write_unlinked(self, lease: Lease) -> None:
         now, event_id = self.deps.clock.now(), self.deps.new_id()
@@ -449,15 +407,16 @@ class Runner:
         if follows is not None:
             if follows.wait is None:
                 self.sight.restart = None
-            self._due = None if follows.wait is None else self.deps.clock.monotonic() + follows.wait
+            self.turns.plan(follows.wait)
         elif verdict is None or not verdict.silent:
-            self.lease, self._due = None, self.deps.clock.monotonic()
+            self.lease = None
+            self.turns.plan(0.0)
 
     async def _could_not_open(self, reason: Disconnect, detail: str) -> None:
         """No link came to be, or serving it failed: what follows is decided as for any other that ended."""
-        clock, lease = self.deps.clock, self.lease
+        lease = self.lease
         stage, self._broke_at = self._broke_at, Stage.UNREACHED
-        self._due = clock.monotonic() + self.deps.settings.reconnect.ladder.delay(1, self.deps.random())
+        self.turns.plan(self.deps.settings.reconnect.ladder.delay(1, self.deps.random()))
         if lease is None or self._stopping:
             return
         # If the store is what failed, this fails, too: then it is tried again all the same.
@@ -467,7 +426,7 @@ class Runner:
 
     async def _renew_codes(self) -> None:
         """A new round of codes, because the running one is nearly over."""
-        self.open_after(0.0)
+        self.turns.open_after(0.0)
         await self.end_link(Verdict(Disconnect.RECYCLED, "a fresh pairing code is wanted", silent=True))
 
     def _news(self) -> None:
@@ -513,7 +472,7 @@ class Runner:
         await link.close()
 
     async def _end_task(self) -> None:
-        self.hurry()
+        self.turns.look_again()
         # Without a lease it only waits for one, and nothing is under way.
         patience = 10.0 if self.lease is not None else 0.0
         try:

@@ -154,7 +154,7 @@ class Supervisor:
     def _hint(self, wanted: InstanceId) -> None:
         runner = self._runners.get(wanted)
         if runner is not None:
-            runner.hurry()
+            runner.turns.look_again()
 
     def _start_delete(self, wanted: InstanceId) -> None:
         # An unlinking that runs has the instance's link: the next round finds it done.

@@ -58,7 +58,7 @@ class Watch:
 
     async def _round(self) -> float:
         """Ring what is due; returns how long nothing will be."""
-        lease = self._runner.held
+        lease = self._runner.lease
         if lease is None or self._runner.sight.instance is None:
             return _LONG
         view = self._runner.sight.view(self._deps.clock)
@@ -162,7 +162,7 @@ class Watch:
         moved = await self._deps.database.write(lambda tx: lifecycle.qr_recovery(tx, lease, now))
         self._runner.sight.take(moved)
         journal.note(lease.instance, "qr_recovery", attempt=moved.record.qr_recovery_attempts)
-        self._runner.open_after(0.0, new_term=recreate)
+        self._runner.turns.open_after(0.0, new_term=recreate)
         await self._end_silently("the QR code is stale")
 
     async def _give_up_qr(self, lease: Lease) -> None:
@@ -170,7 +170,7 @@ class Watch:
         moved = await self._deps.database.write(lambda tx: lifecycle.qr_given_up(tx, lease, now))
         self._runner.sight.take(moved)
         journal.moved(moved)
-        self._runner.open_after(None)
+        self._runner.turns.plan(None)
         await self._end_silently("nobody scanned")
 
     async def _init_timeout(self, lease: Lease) -> None:
@@ -182,7 +182,7 @@ class Watch:
         pause = timers.init_pause * sight.init_attempts
         sight.init_attempts += 1
         sight.init_since = self._deps.clock.monotonic() + pause
-        self._runner.open_after(pause)
+        self._runner.turns.open_after(pause)
         await self._end_silently("not initialised in time")
 
     # --- getting ready -----------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class Watch:
         journal.moved(moved)
         if moved.after.observed.state is State.PAUSED:
             self._runner.sight.restart = None
-            self._runner.open_after(pause)
+            self._runner.turns.open_after(pause)
             await self._end_silently("not ready in time")
 
     async def _restart_timeout(self, lease: Lease, view: View) -> None:
@@ -224,7 +224,7 @@ class Watch:
             await self._fail(lease, IncidentKind.RESTART_FAILED, f"not connected after {most} restarts by the watchdog")
             return
         if self._runner.sight.observed.state is State.NEEDS_QR:
-            self._runner.open_after(0.0)
+            self._runner.turns.open_after(0.0)
             await self._end_silently("connecting watchdog")
             return
         restart = Restart(hard=False, since=self._deps.clock.monotonic(), asked=False)
@@ -242,5 +242,5 @@ class Watch:
         self._runner.sight.restart = self._runner.sight.init_since = None
         journal.moved(moved)
         journal.alert(lease.instance, "incident", kind=str(kind))
-        self._runner.open_after(None)
+        self._runner.turns.plan(None)
         await self._end_silently(text)
