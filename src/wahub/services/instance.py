@@ -8,6 +8,7 @@ from wahub.domain.errors import InstanceExistsError, InstanceNotFoundError
 from wahub.domain.ids import InstanceId, QueueId, instance_id
 from wahub.domain.instance import Config, EngineOptions, Instance, Observed, State
 from wahub.domain.lease import Lease
+from wahub.domain.lifecycle import Lifecycle
 from wahub.ports.store import Tx
 from wahub.services import outbox
 
@@ -102,17 +103,33 @@ def finish_delete(tx: Tx, lease: Lease, now: float) -> None:
 def boot(tx: Tx, now: float) -> list[Instance]:
     """At start no link is up.
 
-    What was `ready` or connecting with credentials is listed as `disconnected` until it is.
+    What was `ready` or connecting with credentials is listed as `disconnected` until it is. Timers that were waiting
+    for a link begin anew: nobody could connect while we were down.
     """
+    for record in tx.lifecycles.list():
+        _begin_timers_anew(tx, record, now)
     instances = []
     for found in tx.instances.list():
         instance = found
         if found.observed.state in (State.READY, State.CONNECTING, State.DISCONNECTED) and found.observed.linked:
-            observed = replace(found.observed, state=State.DISCONNECTED, state_at=now, qr=None, qr_expires_at=None)
-            instance = replace(found, observed=observed)
+            changes = {
+                "state": State.DISCONNECTED,
+                "state_at": now,
+                "qr": None,
+                "qr_expires_at": None,
+                "ready_at": None,
+            }
+            instance = replace(found, observed=replace(found.observed, **changes))
             tx.instances.save(instance)
         elif found.observed.qr is not None:
             instance = replace(found, observed=replace(found.observed, qr=None, qr_expires_at=None))
             tx.instances.save(instance)
         instances.append(instance)
     return instances
+
+
+def _begin_timers_anew(tx: Tx, record: Lifecycle, now: float) -> None:
+    watched = None if record.ready_watchdog_at is None else now
+    anew = replace(record, ready_watchdog_at=watched, connecting_watchdog_at=None, connecting_watchdog_restarts=0)
+    if anew != record:
+        tx.lifecycles.save(anew)

@@ -19,6 +19,13 @@ def png(text: str) -> bytes:
     return out.getvalue()
 
 
+def svg(text: str) -> bytes:
+    """The code as an SVG picture, UTF-8, black on white."""
+    out = io.BytesIO()
+    segno.make(text, error="l", micro=False).save(out, kind="svg", scale=_SCALE, border=_QUIET_ZONE, light="white")
+    return out.getvalue()
+
+
 def png_base64(text: str) -> str:
     """The PNG as base64 without a `data:` prefix, as callers expect it (contract A.1)."""
     return base64.b64encode(png(text)).decode("ascii")
