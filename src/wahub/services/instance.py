@@ -112,14 +112,8 @@ def boot(tx: Tx, now: float) -> list[Instance]:
     for found in tx.instances.list():
         instance = found
         if found.observed.state in (State.READY, State.CONNECTING, State.DISCONNECTED) and found.observed.linked:
-            changes = {
-                "state": State.DISCONNECTED,
-                "state_at": now,
-                "qr": None,
-                "qr_expires_at": None,
-                "ready_at": None,
-            }
-            instance = replace(found, observed=replace(found.observed, **changes))
+            observed = replace(found.observed, state=State.DISCONNECTED, state_at=now, ready_at=None)
+            instance = replace(found, observed=replace(observed, qr=None, qr_expires_at=None))
             tx.instances.save(instance)
         elif found.observed.qr is not None:
             instance = replace(found, observed=replace(found.observed, qr=None, qr_expires_at=None))
