@@ -22,9 +22,10 @@ from tests.support.waiting import until
 SETTINGS = {
     "SEND_ACK_TIMEOUT_MS": "1500",
     "RESTORE_CONCURRENCY": "50",
+    "MAX_RESTARTS_PER_WINDOW": "0",
     "LOG_LEVEL": "warning",
 }
-"""Short waits, so that a run meets many of them."""
+"""Short waits, so that a run meets many of them; no pause for links that are lost again and again, as they are here."""
 
 ENGINES = 3
 POINT_PATIENCE = 12.0
