@@ -404,6 +404,8 @@ class Runner:
 
     def _plan(self, follows: Next | None, verdict: Verdict | None) -> None:
         """When the next link is due."""
+        if self._stopping:
+            return
         if follows is not None:
             if follows.wait is None:
                 self.sight.restart = None

@@ -159,6 +159,7 @@ class Supervisor:
     def _start_delete(self, wanted: InstanceId) -> None:
         # An unlinking that runs has the instance's link: the next round finds it done.
         if wanted not in self._deleting and wanted not in self._unlinking:
+            self._restore.drop(wanted)
             self._deleting[wanted] = asyncio.create_task(self._delete(wanted), name=f"delete:{wanted}")
 
     def _start_unlink(self, wanted: InstanceId) -> None:
