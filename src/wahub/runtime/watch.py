@@ -210,7 +210,7 @@ class Watch:
             return
         wait = self._timers.restart_wait(2)
         harder = Restart(hard=True, since=self._deps.clock.monotonic() + wait, asked=restart.asked)
-        await self._runner.begin_restart(harder, "the soft restart did not help", after=wait)
+        await self._runner.restart(harder, "the soft restart did not help", after=wait)
 
     async def _connecting_timeout(self, lease: Lease) -> None:
         now, most = self._deps.clock.now(), self._timers.connecting_restarts
@@ -228,7 +228,7 @@ class Watch:
             await self._end_silently("connecting watchdog")
             return
         restart = Restart(hard=False, since=self._deps.clock.monotonic(), asked=False)
-        await self._runner.begin_restart(restart, "connecting watchdog", after=self._timers.restart_wait(1))
+        await self._runner.restart(restart, "connecting watchdog", after=self._timers.restart_wait(1))
 
     @property
     def _network_is_gone(self) -> bool:
