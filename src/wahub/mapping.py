@@ -45,6 +45,7 @@ def runtime_settings(settings: Settings) -> RuntimeSettings:
             pace=_pace(settings),
             typing=_typing(settings),
         ),
+        return_gap=settings.return_spacing_ms / 1000,
         reconnect=_reconnect(settings),
         timers=_timers(settings),
         restore=_restore(settings),

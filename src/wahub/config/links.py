@@ -171,6 +171,9 @@ class RestoreSettings(Group):
     restore_concurrency: int = setting(
         4, "RESTORE_CONCURRENCY", _RESTORE, "How many instances come back at the same time", ge=1
     )
+    return_spacing_ms: int = setting(
+        250, "RETURN_SPACING_MS", _RESTORE, "Pause between two links that return after all were cut off", ge=0
+    )
     restore_jitter_ms: Annotated[tuple[int, int], NoDecode] = setting(
         (2_000, 5_000), "RESTORE_JITTER_MS", _RESTORE, "Shortest and longest pause between two starts in one place"
     )

@@ -147,7 +147,8 @@ def qr_step(observed: Observed, record: Lifecycle, policy: QrPolicy, now: float)
     since = record.needs_qr_since if record.needs_qr_since is not None else observed.state_at
     old = now - since > policy.ttl
     seen = record.last_qr_at
-    if not old and seen is not None and now - seen <= policy.stale:
+    alive = observed.qr_expires_at is not None and now < observed.qr_expires_at
+    if not old and seen is not None and (alive or now - seen <= policy.stale):
         return QrStep.NOTHING
     if record.qr_rounds_left is not None and (record.qr_rounds_left == 0 or seen is not None):
         # Nothing begins by itself here: only its age ends it.
@@ -159,6 +160,9 @@ def qr_step(observed: Observed, record: Lifecycle, policy: QrPolicy, now: float)
     if attempt > policy.attempts:
         return QrStep.GIVE_UP
     return QrStep.RELOAD if attempt == 1 else QrStep.RECREATE
+
+
+_AT_REST = (State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED)
 
 
 def entered(record: Lifecycle, before: State, after: State, event: Event, now: float) -> Lifecycle:
@@ -197,6 +201,12 @@ def entered(record: Lifecycle, before: State, after: State, event: Event, now: f
             mute_evidence=None,
             credentials_dead=False,
         )
-    if before is State.PAUSED and after is not State.PAUSED:
-        record = replace(record, paused_until=None, pause_reason=None)
+    if after in _AT_REST and before is not after:
+        record = replace(record, ready_watchdog_at=None, connecting_watchdog_at=None)
+    if after is State.PAUSED:
+        record = replace(record, connecting_watchdog_at=None)
+    elif before is State.PAUSED:
+        # Nobody tried to get ready during the pause.
+        watched = None if record.ready_watchdog_at is None else now
+        record = replace(record, paused_until=None, pause_reason=None, ready_watchdog_at=watched)
     return record
