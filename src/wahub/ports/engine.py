@@ -71,7 +71,8 @@ class LinkVitals:
     unanswered_since: float | None = None
     """Since when a keep-alive of ours waits for its answer."""
     unhandled_since: float | None = None
-    """Since when a received message is neither reported nor refused: the oldest of them."""
+    """Since when a received message is neither reported nor refused: the oldest of them. Messages are handled one after
+    the other, and each counts from its turn: a long queue that moves is no sign of a stuck link."""
 
 
 @dataclass(frozen=True, slots=True)

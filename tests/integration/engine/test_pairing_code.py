@@ -135,6 +135,9 @@ async def test_whatsapp_refuses_the_number(unpaired: Account, engine: BaileysEng
 
 
 async def test_no_code_without_a_qr_code(account: Account, engine: BaileysEngine, box: Box) -> None:
+    for wrong in ("", "+1555", "1@g.us", "\u0661\u0662"):
+        with pytest.raises(PairingRefusedError, match="not_a_number"):
+            await account.link.pairing_code(wrong)
     with pytest.raises(PairingRefusedError, match="not_waiting"):
         await account.link.pairing_code(account.number)
     await account.link.close()
