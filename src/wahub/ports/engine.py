@@ -59,7 +59,7 @@ class LinkSpec:
     trusted_until: float
     proxy: str | None = field(default=None, repr=False)
     """`http://`, `https://` or `socks5://` URL, with its password; all traffic of the link goes through it."""
-    options: EngineOptions = EngineOptions()
+    options: EngineOptions = field(default_factory=EngineOptions)
 
 
 @dataclass(frozen=True, slots=True)
