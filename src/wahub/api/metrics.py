@@ -7,6 +7,7 @@ counter that falls reads as a restart, so what was seen to grow is added up here
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -90,6 +91,9 @@ class Metrics:
         yield GaugeMetricFamily("wahub_connected_mute", "Instances whose link seems up and is mute", mute)
         yield GaugeMetricFamily("wahub_queue_depth", "Messages that wait, of all instances", seen.depth)
         yield GaugeMetricFamily("wahub_engine_processes", "Engine processes that run", self.deps.engine_processes())
+        yield GaugeMetricFamily("wahub_engine_heap_bytes", "Heap that they use", self.deps.engine_heap_bytes())
+        yield GaugeMetricFamily("wahub_engine_handles", "Timers, sockets, pipes they hold", self.deps.engine_handles())
+        yield GaugeMetricFamily("wahub_tasks", "Tasks of the event loop", len(asyncio.all_tasks()))
         yield GaugeMetricFamily("wahub_restore_waiting", "Instances that wait to come back", self._waiting())
         yield GaugeMetricFamily("wahub_event_loop_lag_seconds", "How late the event loop was lately, at worst", lag)
 

@@ -185,7 +185,8 @@ async def test_metrics(edge: Edge) -> None:
     await edge.remember(other, mutes=1)
     now = edge.clock.now()
     await edge.write(lambda tx: [queued(tx, owner, at + 1, now) for at, owner in enumerate((shop, shop, other))])
-    edge.deps = dataclasses.replace(edge.deps, engine_processes=lambda: 2, loop_lag_ms=lambda: 12.5)
+    told = {"engine_processes": lambda: 2, "engine_heap_bytes": lambda: 70_000_000, "engine_handles": lambda: 9}
+    edge.deps = dataclasses.replace(edge.deps, loop_lag_ms=lambda: 12.5, **told)
     async with edge.client() as client:
         seen = await scrape(client)
 
@@ -195,6 +196,8 @@ async def test_metrics(edge: Edge) -> None:
     assert (seen["wahub_connected_mute"], seen["wahub_queue_depth"]) == (1, 3)
     assert (seen["wahub_mutes_total"], seen["wahub_reconnects_total"], seen["wahub_restarts_total"]) == (3, 3, 4)
     assert (seen["wahub_engine_processes"], seen["wahub_event_loop_lag_seconds"]) == (2, 0.0125)
+    assert (seen["wahub_engine_heap_bytes"], seen["wahub_engine_handles"]) == (70_000_000, 9)
+    assert 1 <= seen["wahub_tasks"] < 50
     assert seen["process_resident_memory_bytes"] > 1_000_000
 
 
