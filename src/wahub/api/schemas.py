@@ -162,13 +162,10 @@ def settings_of(instance: Instance) -> dict[str, Any]:
 def readiness(instance: Instance, record: Lifecycle) -> dict[str, Any]:
     """How it became ready, for the replies that tell it."""
     seen = instance.observed
-    elapsed = None
-    if seen.authenticated_at is not None and seen.ready_at is not None and seen.ready_at >= seen.authenticated_at:
-        elapsed = round((seen.ready_at - seen.authenticated_at) * 1000)
     return {
         "readySource": (record.ready_source or "event") if seen.ready_at is not None else None,
         "readyAt": iso_or_none(seen.ready_at),
-        "authenticatedToReadyMs": elapsed,
+        "authenticatedToReadyMs": record.authenticated_to_ready_ms,
         "readyPollAttempts": record.ready_poll_attempts,
         "lastReadyPollError": record.last_ready_poll_error,
     }

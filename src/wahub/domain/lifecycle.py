@@ -78,6 +78,8 @@ class Lifecycle:
     ready_timed_out: bool = False
     """The soft restart that each authentication gets was used."""
     ready_source: str | None = None
+    authenticated_to_ready_ms: int | None = None
+    """How long the account took from the scan to its first ready."""
     ready_poll_attempts: int = 0
     last_ready_poll_error: str | None = None
     connecting_watchdog_at: float | None = None

@@ -396,7 +396,8 @@ async def test_no_qr_or_a_dead_one_is_404(client: httpx.AsyncClient, edge: Edge,
 
 
 async def test_status_of_a_ready_instance(client: httpx.AsyncClient, edge: Edge) -> None:
-    await edge.add("shop", authenticated_at=1_700_000_000.0, ready_at=1_700_000_001.5, last_event="opened")
+    shop = await edge.add("shop", authenticated_at=1_700_000_000.0, ready_at=1_700_000_001.5, last_event="ready")
+    await edge.remember(shop, ready_source="event", authenticated_to_ready_ms=1500)
     await client.post("/instances/shop/client/action/send-message", json={"chatId": PHONE, "message": "hi"})
 
     answer = await client.get("/instances/shop/client/status")
@@ -408,7 +409,7 @@ async def test_status_of_a_ready_instance(client: httpx.AsyncClient, edge: Edge)
             "data": {"phoneNumber": PHONE, "formattedNumber": f"+{PHONE}"},
             "state": "ready",
             "queueDepth": 1,
-            "lastEvent": "opened",
+            "lastEvent": "ready",
             "lastDisconnectReason": None,
             "restartAttempts": 0,
             "readyWatchdogMs": 600_000,

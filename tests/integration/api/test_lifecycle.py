@@ -191,6 +191,7 @@ async def test_diagnostics_tells_the_record(client: httpx.AsyncClient, edge: Edg
         "restarts": (THEN, THEN + 1),
         "last_restart_at": THEN,
         "ready_source": "poll",
+        "authenticated_to_ready_ms": 2000,
         "ready_poll_attempts": 2,
         "last_ready_poll_error": "no answer",
         "last_error_at": THEN,
@@ -278,7 +279,7 @@ async def test_no_pairing_code_is_ever_diagnosed(client: httpx.AsyncClient, edge
 async def test_info_raw_in_any_state(client: httpx.AsyncClient, edge: Edge, base: str) -> None:
     shop = await edge.add("shop", authenticated_at=THEN - 1, ready_at=THEN)
     await edge.add("new", state=State.ERROR, phone=None, display_name=None, last_error="broken")
-    await edge.remember(shop, ready_source="event")
+    await edge.remember(shop, ready_source="event", authenticated_to_ready_ms=1000)
     linked = (await client.get(f"{base}/shop/client/info-raw")).json()
     broken = (await client.get(f"{base}/new/client/info-raw")).json()
 

@@ -57,6 +57,7 @@ def paired(tx: Tx, lease: Lease, me: OwnIdentity, now: float, event_id: str) -> 
         found[1],
         ready_watchdog_at=now,
         ready_timed_out=False,
+        authenticated_to_ready_ms=None,
         ready_poll_attempts=0,
         last_ready_poll_error=None,
         connecting_watchdog_at=None,
@@ -90,7 +91,10 @@ def opened(tx: Tx, lease: Lease, me: OwnIdentity, now: float, event_id: str, *, 
         "last_error": None,
         "restart_attempts": 0,
     }
-    record = replace(found[1], ready_source="poll" if by_poll else "event")
+    took = found[1].authenticated_to_ready_ms
+    if before.awaits_ready and before.authenticated_at is not None:
+        took = round((now - before.authenticated_at) * 1000)
+    record = replace(found[1], ready_source="poll" if by_poll else "event", authenticated_to_ready_ms=took)
     moved = move(tx, found, Event.OPENED, now, changes=changes, record=record)
     webhook.emit(tx, moved.after, "ready", {"status": "ready"}, now=now, event_id=event_id)
     _hold_queue_of_another(tx, moved, me, now, event_id)
