@@ -89,3 +89,14 @@ def test_without_its_own_time_the_wait_counts_from_the_change_of_state() -> None
 def test_whatever_is_shown_it_ends_after_three_recoveries(codes: list[float]) -> None:
     steps = [step for _, step in schedule(RECORD, codes)]
     assert steps == [RELOAD, RECREATE, RECREATE, GIVE_UP]
+
+
+@pytest.mark.parametrize(("after", "step"), [(91, QrStep.NOTHING), (159, QrStep.NOTHING), (160, QrStep.RELOAD)])
+def test_a_code_that_is_still_good_is_not_stale(after: float, step: QrStep) -> None:
+    shown = replace(SCAN, qr="code", qr_expires_at=T0 + 160)
+    assert qr_step(shown, replace(RECORD, last_qr_at=T0), POLICY, T0 + after) is step
+
+
+def test_a_code_that_is_good_for_ever_ends_by_the_age_of_the_wait() -> None:
+    shown = replace(SCAN, qr="code", qr_expires_at=T0 + 1e6)
+    assert qr_step(shown, replace(RECORD, last_qr_at=T0), POLICY, T0 + 301) is QrStep.RELOAD
