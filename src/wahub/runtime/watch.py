@@ -68,7 +68,8 @@ class Watch:
         at, alarm = found[0]
         if at > view.now:
             return self._aligned(at - view.now, view.now) if alarm is Alarm.LOOK else at - view.now
-        if self._rang == (alarm, view.now):
+        if self._rang is not None and self._rang[0] is alarm and 0 <= view.now - self._rang[1] < _SAME_AGAIN:
+            # What it changed may not be seen yet: a link that was closed is still there until its end was served.
             return _SAME_AGAIN
         self._rang = (alarm, view.now)
         await self._ring(alarm, lease, view)
