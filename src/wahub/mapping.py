@@ -180,6 +180,8 @@ def baileys_settings(settings: Settings, installed: InstalledEngine) -> BaileysS
         ca_file=settings.wa_ca_file,
         instances_per_engine=settings.instances_per_engine,
         ack_timeout=settings.send_ack_timeout_ms / 1000,
+        keep_alive=settings.keep_alive_ms / 1000,
+        handshake_timeout=settings.handshake_timeout_ms / 1000,
         qr_first_ms=settings.qr_first_ms,
         qr_next_ms=settings.qr_next_ms,
         encryption_key=key.encode() if (key := _secret(settings.encryption_key)) else None,

@@ -67,6 +67,9 @@ class PairingSettings(Group):
 class LostLinkSettings(Group):
     """Links that are lost."""
 
+    handshake_timeout_ms: int = setting(
+        45_000, "HANDSHAKE_TIMEOUT_MS", _LOST, "How long the encrypted handshake may take", ge=1
+    )
     connect_timeout_ms: int = setting(
         60_000, "WHATSAPP_CONNECT_TIMEOUT_MS", _LOST, "How long an attempt may take until it is logged in", ge=1
     )
@@ -135,6 +138,9 @@ class RestartSettings(Group):
 class MuteSettings(Group):
     """Links that are mute or idle."""
 
+    keep_alive_ms: int = setting(
+        30_000, "LINK_KEEP_ALIVE_MS", _MUTE, "How often WhatsApp is asked for a sign of life", ge=50
+    )
     stale_link_ms: int = setting(
         300_000, "STALE_LINK_MS", _MUTE, "A link without any frame for this long is opened anew", ge=1
     )

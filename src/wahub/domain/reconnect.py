@@ -60,6 +60,8 @@ class Ended:
     unit: float
     cooldown: float | None = None
     """A pause that this ending asks for, whatever the policy says."""
+    refused: bool = False
+    """The server refused the login itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ def _replaced(record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Next:
 
 def _bad_session(observed: Observed, record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Next:
     count = record.bad_sessions + 1
-    if count > policy.ladder.fast and ended.stage is Stage.REACHED:
+    if count > policy.ladder.fast and ended.refused:
         return _logged_out(record, ended, IncidentKind.BAD_SESSION)
     return _lost(observed, replace(record, bad_sessions=count), ended, policy)
 

@@ -25,6 +25,7 @@ from wahub.domain.outbox import SendAcked, SendNotStarted, SendRefused, SendResu
 from wahub.domain.session import KeyChanges, KeyName
 
 __all__ = [
+    "LOGIN_REFUSED",
     "Acked",
     "CaughtUp",
     "Closed",
@@ -178,13 +179,16 @@ class Inbound:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The last event of a link. `code` is the engine's own number, for diagnostics only."""
+    """The last event of a link. `code` is the engine's own number, for diagnostics only; `detail` a constant word."""
 
     reason: Disconnect
     code: int | None
     detail: str
     stage: Stage = Stage.REACHED
 
+
+LOGIN_REFUSED = "login_refused"
+"""`Closed.detail` when the server answered the login itself with a refusal."""
 
 LinkEvent = QrShown | Paired | Opened | CaughtUp | Acked | Receipted | Inbound | Closed
 

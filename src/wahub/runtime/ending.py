@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from wahub.domain.instance import Disconnect, Event, Stage
 from wahub.domain.lease import Lease
 from wahub.domain.reconnect import Ended, Next
-from wahub.ports.engine import Closed
+from wahub.ports.engine import LOGIN_REFUSED, Closed
 from wahub.ports.wakeup import WEBHOOKS
 from wahub.runtime import journal
 from wahub.runtime.deps import RuntimeDeps
@@ -63,7 +63,8 @@ class Endings:
 
     async def _store(self, event: Closed, cooldown: float | None) -> Next:
         deps, lease = self._deps, self._lease
-        ended = Ended(event.reason, event.stage, deps.clock.now(), deps.random(), cooldown)
+        refused = event.detail == LOGIN_REFUSED
+        ended = Ended(event.reason, event.stage, deps.clock.now(), deps.random(), cooldown, refused)
         policy, event_id = deps.settings.reconnect, deps.new_id()
         closing = await deps.database.write(
             lambda tx: lifecycle.closed(tx, lease, ended, event.detail, policy, event_id)

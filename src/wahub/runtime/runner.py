@@ -29,7 +29,7 @@ from wahub.domain.reconnect import Next
 from wahub.domain.watchdog import Restart
 from wahub.ports.engine import Closed, Link, LinkSpec
 from wahub.ports.store import Tx
-from wahub.ports.wakeup import WEBHOOKS, watch_topic
+from wahub.ports.wakeup import WEBHOOKS, link_topic, watch_topic
 from wahub.runtime import journal
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.ending import Endings, Verdict
@@ -112,11 +112,16 @@ class Runner:
 
     def reconfigured(self, config: Config) -> None:
         """Its configuration may have changed: a link over another proxy must be another link."""
-        old = self._config
-        if old is not None and self.serving is not None and (old.proxy, old.engine) != (config.proxy, config.engine):
-            self._config = config
+        old, self._config = self._config, config
+        if old is None or (old.proxy, old.engine) == (config.proxy, config.engine):
+            return
+        if self.serving is not None:
             verdict = Verdict(Disconnect.RECYCLED, "its proxy or its engine settings changed")
             self._spawn(self.serving.end(verdict))
+        elif old.proxy != config.proxy:
+            # It need not wait with those whose way is cut: its own may be open.
+            self._reach.leave(self.instance)
+            self.deps.wakeup.notify(link_topic(self.instance))
 
     async def stop(self) -> None:
         """Finish the item on the wire, close the link, give the lease up."""

@@ -35,7 +35,8 @@ def end(
     unit: float = 0.5,
     cooldown: float | None = None,
 ) -> Next:
-    return after_close(seen, record, Ended(reason, stage, at, unit, cooldown), policy)
+    refused = stage is REACHED and reason is Disconnect.BAD_SESSION
+    return after_close(seen, record, Ended(reason, stage, at, unit, cooldown, refused), policy)
 
 
 NETWORK = (
@@ -288,6 +289,13 @@ def test_a_bad_session_is_dead_after_the_ladder_at_the_login() -> None:
     assert [follows.wait for follows in found] == [1, 2, 4, 8, 16, 0]
     assert (found[-1].event, found[-1].incident) == (Event.AUTH_FAILED, IncidentKind.BAD_SESSION)
     assert (found[-1].record.qr_rounds_left, found[-1].record.bad_sessions) == (1, 0)
+
+
+def test_a_stream_that_breaks_before_the_login_is_answered_is_no_refusal() -> None:
+    record = replace(RECORD, bad_sessions=50)
+    ended = Ended(Disconnect.BAD_SESSION, REACHED, NOW, 0.5)
+    assert not after_close(BACK, record, ended, POLICY).purge
+    assert after_close(BACK, record, replace(ended, refused=True), POLICY).purge
 
 
 def test_a_bad_session_that_lets_us_log_in_between_is_never_dead() -> None:
