@@ -49,6 +49,14 @@ log = structlog.get_logger("wahub.runner")
 _STALE_PAUSE = 1.0
 
 
+_OTHER_WAY = Verdict(Disconnect.RECYCLED, "its proxy or its engine settings changed")
+
+
+def _same_way(one: Config, other: Config) -> bool:
+    """Whether a link that was opened with one would be opened in the same way with the other."""
+    return (one.proxy, one.engine) == (other.proxy, other.engine)
+
+
 class Runner:
     """Runs one instance until stopped or deleted."""
 
@@ -112,12 +120,12 @@ class Runner:
 
     def reconfigured(self, config: Config) -> None:
         """Its configuration may have changed: a link over another proxy must be another link."""
-        old, self._config = self._config, config
-        if old is None or (old.proxy, old.engine) == (config.proxy, config.engine):
+        old = self._config
+        if old is None or _same_way(old, config):
             return
+        self._config = config
         if self.serving is not None:
-            verdict = Verdict(Disconnect.RECYCLED, "its proxy or its engine settings changed")
-            self._spawn(self.serving.end(verdict))
+            self._spawn(self.serving.end(_OTHER_WAY))
         elif old.proxy != config.proxy:
             # It need not wait with those whose way is cut: its own may be open.
             self._reach.leave(self.instance)
@@ -335,6 +343,9 @@ class Runner:
         serving = self.serving = Serving(deps, lease, self.sight, facts, self._reach, self._news)
         link.extend(self._until)
         self._poke()
+        if self._config is not config:
+            # It was changed while the link was being opened.
+            self._spawn(serving.end(_OTHER_WAY))
         if self._wishes:
             self._spawn(self._wishes.act())
         if self._stopping:

@@ -25,8 +25,13 @@ class Closing:
 
 
 def attempt(tx: Tx, lease: Lease, now: float, *, slow: bool) -> Moved:
-    """A link is being opened. `slow`: the fast attempts are used up."""
-    return move(tx, current(tx, lease), Event.LINK_RETRIED if slow else Event.LINK_STARTED, now)
+    """A link is being opened. `slow`: the fast attempts are used up.
+
+    An account that is not linked yet has nothing to get back: it goes on being set up.
+    """
+    found = current(tx, lease)
+    event = Event.LINK_RETRIED if slow and found[0].observed.linked else Event.LINK_STARTED
+    return move(tx, found, event, now)
 
 
 def qr_shown(tx: Tx, lease: Lease, text: str, ttl: float, now: float, event_id: str) -> Moved:
