@@ -83,12 +83,15 @@ class FakeLink:
         """Log in with nothing waiting."""
         self.report(Opened(ME), CaughtUp(0))
 
-    def break_off(self, reason: Disconnect, code: int | None = None, stage: Stage | None = None) -> None:
+    def break_off(
+        self, reason: Disconnect, code: int | None = None, stage: Stage | None = None, detail: str | None = None
+    ) -> None:
         """The link ends; sends under way become uncertain. Its stage is what it got to, if none is given."""
         if not self._closed.is_set():
             self._closed.set()
             got_to = stage or (Stage.OPEN if self.opened else Stage.REACHED)
-            detail = LOGIN_REFUSED if got_to is Stage.REACHED and reason in _REFUSALS else ""
+            if detail is None:
+                detail = LOGIN_REFUSED if got_to is Stage.REACHED and reason in _REFUSALS else ""
             self.report(Closed(reason, code, detail, got_to))
 
     def lose_network(self) -> None:

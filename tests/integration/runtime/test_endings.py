@@ -180,6 +180,18 @@ async def test_a_bad_session_is_purged_when_the_ladder_is_used_up(world: World) 
     assert IncidentKind.BAD_SESSION in await world.incidents()
 
 
+async def test_a_server_that_fails_by_itself_ends_no_session(world: World) -> None:
+    """A 500 that is no refusal of the login says nothing about the credentials, however often it comes."""
+    link = await world.linked()
+    world.engine_does(lambda new: new.break_off(Disconnect.BAD_SESSION, 500, Stage.REACHED, ""))
+    link.break_off(Disconnect.BAD_SESSION, 500)
+    await world.pass_time(3_600)
+    assert (await world.state_of(), await world.keeps_session()) == (State.DISCONNECTED, True)
+    world.engine_does(lambda new: new.open_up())
+    await world.pass_time(400)
+    assert await world.state_of() is State.READY
+
+
 async def test_a_login_that_is_refused_for_good_is_a_failed_authentication(world: World) -> None:
     link = await world.linked()
     link.break_off(Disconnect.CONNECTION_CLOSED, 428)
@@ -190,7 +202,7 @@ async def test_a_login_that_is_refused_for_good_is_a_failed_authentication(world
     assert await world.posted() == [
         READY,
         lost(Disconnect.CONNECTION_CLOSED),
-        ("auth_failure", {"message": "logged_out"}),
+        ("auth_failure", {"message": "login_refused"}),
         lost(Disconnect.LOGGED_OUT),
     ]
     assert (await world.record()).last_auth_failure_at == world.clock.now()

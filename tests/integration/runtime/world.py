@@ -95,6 +95,14 @@ class World:
         self.database: Watched
         self._task: asyncio.Task[None] | None = None
 
+    async def while_down(self, work: Callable[[Tx], T]) -> T:
+        """What was written last before the process died, and nobody acted on."""
+        store = open_database(self._url, self.clock)
+        try:
+            return await store.write(work)
+        finally:
+            await store.close()
+
     async def start(self) -> World:
         self.database = Watched(open_database(self._url, self.clock))
         self.engine = FakeEngine(self.clock.monotonic)
@@ -204,6 +212,17 @@ class World:
     async def ask(self, what: Ask, wanted: InstanceId = SHOP) -> None:
         """What the routes `restart` and `retry` do."""
         await self.database.write(lambda tx: lifecycle.ask(tx, wanted, what, self.clock.now()))
+        self.wakeup.notify(INSTANCES)
+
+    async def reconfigure(self, wanted: InstanceId = SHOP, **changes: Any) -> None:
+        """What the route that updates an instance does."""
+
+        def work(tx: Tx) -> None:
+            found = tx.instances.get(wanted, for_update=True)
+            assert found is not None
+            tx.instances.save(replace(found, config=replace(found.config, **changes)))
+
+        await self.database.write(work)
         self.wakeup.notify(INSTANCES)
 
     async def ask_code(self, phone: str, wanted: InstanceId = SHOP) -> None:
