@@ -11,6 +11,7 @@ A crash forgets the row; the next start makes it anew from the store.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,9 @@ log = structlog.get_logger("wahub.restore")
 
 RESTORE, RETRY = "restore", "retry"
 _MEMORY_LOOK = 1.0
+_IN_A_ROW, _BREATH = 10, 0.1
+"""After so many starts, however many places are free, so many seconds for everything else: a hundred instances that do
+the same at the same instant would keep callers waiting for as long as all of them take together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +92,11 @@ class Restore:
         free = asyncio.Semaphore(max(self._policy.concurrency, 1))
         async with asyncio.TaskGroup() as places:
             # One waits for all places: a thousand that are idle would all wake up for each instance.
-            while True:
+            for number in itertools.count(1):
                 await free.acquire()
                 places.create_task(self._place(await self._next(), free))
+                if number % _IN_A_ROW == 0:
+                    await self._deps.clock.sleep(_BREATH)
 
     async def _place(self, row: _Row, free: asyncio.Semaphore) -> None:
         clock = self._deps.clock
