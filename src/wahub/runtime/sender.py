@@ -50,6 +50,9 @@ log = structlog.get_logger("wahub.sender")
 ACK_TIMEOUT = "ack_timeout"
 """How an engine says that the server did not answer a send in time."""
 
+PREPARE_TIMEOUT = "prepare_timeout"
+"""… and that it did not answer what has to be asked before a send, such as the recipient's devices."""
+
 LOOK_EVERY = 10.0
 """Seconds between two looks at the store when no hint came."""
 
@@ -160,7 +163,7 @@ class Sender:
         self.unacked = 0
 
     def _note_answer(self, result: SendResult) -> None:
-        if isinstance(result, SendUncertain) and result.reason == ACK_TIMEOUT:
+        if isinstance(result, SendUncertain | SendNotStarted) and result.reason in (ACK_TIMEOUT, PREPARE_TIMEOUT):
             self.unacked += 1
             self._deps.wakeup.notify(watch_topic(self._lease.instance))
         elif isinstance(result, SendAcked | SendRefused):
