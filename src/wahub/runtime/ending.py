@@ -87,8 +87,10 @@ class Endings:
             if not by_us:
                 self._reach.missed(instance, now)
             return
-        if event.reason is not Disconnect.ENGINE_DIED and event.code is not None:
+        if event.stage is Stage.OPEN and event.reason in _NETWORK:
+            # Its code may be the engine's own word for silence: it does not show that the way is open.
+            if not by_us:
+                self._reach.lost(instance, now)
+        elif event.reason is not Disconnect.ENGINE_DIED and event.code is not None:
             # The server said something: the way is open.
             self._reach.reached(instance, now)
-        if event.stage is Stage.OPEN and not by_us and event.reason in _NETWORK:
-            self._reach.lost(instance, now)
