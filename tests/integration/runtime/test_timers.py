@@ -484,3 +484,15 @@ async def test_another_proxy_while_the_link_is_being_opened_is_not_missed(world:
     await asyncio.gather(*changing)
     assert [each.spec.proxy for each in world.engine.links] == [None, None, proxy]
     assert await world.state_of() is State.READY
+
+
+async def test_what_was_given_up_for_want_of_a_scan_is_not_restarted_but_retried(world: World) -> None:
+    link = await world.linked()
+    world.engine_does(lambda new: new.break_off(Disconnect.QR_EXPIRED))
+    link.break_off(Disconnect.LOGGED_OUT, 401)
+    await world.state_becomes(State.FAILED_QR_TIMEOUT)
+    with pytest.raises(InvalidFieldError, match="/retry"):
+        await world.ask(Ask.SOFT_RESTART)
+    world.engine_does(says_nothing)
+    await world.ask(Ask.RETRY)
+    await world.state_becomes(State.CONNECTING)
