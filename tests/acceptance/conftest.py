@@ -56,7 +56,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         "WHATSAPP_CONNECT_TIMEOUT_MS": "2500",
         "READY_POLL_INTERVAL_MS": "1000",
         "SEND_ACK_TIMEOUT_MS": "700",
-        "LINK_KEEP_ALIVE_MS": "300",
+        "LINK_KEEP_ALIVE_MS": "1500",
         "REPLACED_WAIT_MS": "500",
         "EXTENDED_RESTRICTION_COOLDOWN_HOURS": "0.0006",
     }
