@@ -1,9 +1,9 @@
 """What two processes hold, measured all the time and compared at rest: memory, file descriptors, tasks, handles.
 
-Like is compared with like. Memory is the least that was seen in a window: garbage comes and goes, and what is left when
-it was just collected is what counts. Of the engine that is its heap; what Node keeps resident follows the largest heap of
-late (155 to 390 MB over a heap of 40 were seen within three minutes), so it is told, and not compared. Descriptors and
-tasks are counted when nothing is under way.
+Like is compared with like. Memory is the least that was seen in a window: garbage comes and goes, and what is left
+when it was just collected is what counts. Of the engine that is its heap; what Node keeps resident follows the largest
+heap of late (155 to 390 MB over a heap of 40 were seen within three minutes), so it is told, and not compared.
+Descriptors and tasks are counted when nothing is under way.
 """
 
 from __future__ import annotations
