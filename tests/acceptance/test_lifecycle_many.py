@@ -1,4 +1,4 @@
-"""Twenty instances at once: the gateway restarts, WhatsApp goes away and comes back. All return, nobody scans."""
+"""Twenty instances in one engine process: restarts and outages that hit all. All return, nobody scans."""
 
 from __future__ import annotations
 
@@ -71,13 +71,29 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         gateway = Gateway(directory / "gateway", box.start(), {"RESTORE_MIN_FREE_MEM_MB": "0"})
         try:
             gateway.start()
-            with ThreadPoolExecutor(4) as pool:
+            with ThreadPoolExecutor(5) as pool:
                 accounts = list(pool.map(gateway.link, [f"shop-{number:02}" for number in range(COUNT)]))
             yield Town(box, gateway, accounts, box.new_phone())
         finally:
             gateway.close()
     finally:
         box.close()
+
+
+def test_twenty_share_an_engine_process_and_none_gets_what_is_anothers(town: Town) -> None:
+    assert len(town.gateway.engine_pids()) == 1
+    friends = [town.box.new_phone() for _ in town.accounts]
+    for account, friend in zip(town.accounts, friends, strict=True):
+        town.gateway.secrets.add(f"to {account.id} alone")
+        account.send(friend, f"from {account.id} alone")
+        friend.send(account.phone, f"to {account.id} alone")
+    for account, friend in zip(town.accounts, friends, strict=True):
+        (seen,) = friend.wait_texts([f"from {account.id} alone"])
+        assert seen["text"] == f"from {account.id} alone"
+        town.gateway.hooks.wait("message", account.id)
+        received = [hook.data["message"]["text"] for hook in town.gateway.hooks.all("message", account.id)]
+        assert received == [f"to {account.id} alone"]
+    assert len(town.gateway.engine_pids()) == 1
 
 
 def test_after_a_restart_all_are_ready_again_without_a_scan(town: Town) -> None:
@@ -121,8 +137,12 @@ def test_whatsapp_killed_and_started_again_is_found_by_all(town: Town) -> None:
     town.box.kill()
     until(lambda: states(town) == {"disconnected"}, 20, lambda: f"{states(town)}")
     texts = town.send()
+    first = town.accounts[0]
+    (waiting,) = town.gateway.ok("GET", f"/instances/{first.id}/queue")["items"]
+    assert first.item(waiting["id"])["state"] == "queued"
     town.box.start()
     town.wait_back()
+    first.wait_item(waiting["id"], "sent")
     stats = town.box.stats()
     assert (stats["qrShown"], stats["logins"]) == (0, COUNT), "since its start"
     assert set(town.numbers("logins").values()) == {1}

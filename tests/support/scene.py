@@ -187,7 +187,7 @@ class Scene:
 
     def settle(self) -> None:
         """Enough happens meanwhile for what is due to show."""
-        self.stage.talk(2)
+        self.stage.talk(1)
 
     def _all_posted(self) -> list[Posted]:
         found: dict[str, Posted] = {}
