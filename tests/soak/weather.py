@@ -13,8 +13,9 @@ OTHERS = ("phone_off", "server_gone")
 DEATH = "engine_death"
 EVERY = 2.0
 """Seconds between two troubles, on average."""
-_HEALS_IN = {"silent": 100.0, "deaf": 100.0, "mute": 60.0, "server_gone": 30.0, "phone_off": 25.0}
-"""Seconds before the end of a storm in which this is not begun any more: what shows late heals late."""
+_HEALS_IN = {"silent": 40.0, "deaf": 70.0, "mute": 40.0, "server_gone": 30.0, "phone_off": 25.0}
+"""Seconds before the end of a storm in which this is not begun any more: what shows late heals late. A dead link shows
+by its pings (`LINK_KEEP_ALIVE_MS` in part.py)."""
 _SETTLES_IN = 15.0
 
 
