@@ -39,6 +39,7 @@ class IncidentKind(StrEnum):
     INIT_FAILED = "init_failed"
     RESTORE_FAILED = "restore_failed"
     QR_TIMEOUT = "qr_timeout"
+    MESSAGE_REFUSED = "message_refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ log = structlog.get_logger("wahub.runner")
 _STALE_PAUSE = 1.0
 
 
+_BY_CALLER = Verdict(Disconnect.LOGGED_OUT, "logged out by a caller", silent=True)
 _OTHER_WAY = Verdict(Disconnect.RECYCLED, "its proxy or its engine settings changed")
 
 
@@ -82,8 +83,14 @@ class Runner:
         self._beside: set[asyncio.Task[None]] = set()
         self._unlinked = asyncio.Event()
         self._unlinked.set()
-        self._broke_at = Stage.UNREACHED
-        """How far the link was that could not be served to its end."""
+        self._begun = False
+        """What was stored before this process began was taken up."""
+        self._unstored: tuple[Closed, Verdict | None] | None = None
+        """The end of the last link, while the store would not take it."""
+        self._failures = 0
+        """How often in a row something of our own failed."""
+        self._farewell: asyncio.Event | None = None
+        """Set when the link that is opened for unlinking only has ended."""
         self._unlinks = 0
         """How often the account was unlinked: a link that was being opened meanwhile has the credentials of before."""
         self._stopping = False
@@ -116,7 +123,7 @@ class Runner:
         self.turns.look_again()
         if self.serving is not None:
             # The loop is busy with the link: what concerns the link is done beside it.
-            self._spawn(self._wishes.act())
+            self._spawn(self._act_beside())
 
     def reconfigured(self, config: Config) -> None:
         """Its configuration may have changed: a link over another proxy must be another link."""
@@ -139,7 +146,7 @@ class Runner:
         if self.lease is not None:
             with contextlib.suppress(Exception):
                 await self._leaser.release(self.lease)
-        self._leaser.forget(self.instance)
+        self._leaser.forget(self.instance, self)
 
     async def give_up(self, text: str) -> None:
         """It could not be started again and again: state `error`, and nothing more runs."""
@@ -155,34 +162,52 @@ class Runner:
     async def delete(self) -> None:
         """Unlink at the server, close, and remove everything of the instance (contract 0.13)."""
         deps = self.deps
-        self._stopping = self._logs_out = True
         await self._stop_sender(deps.settings.delete_patience)
         lease = self.lease or await self._claim()
         known, cancelled = await deps.database.write(lambda tx: instance.prepare_delete(tx, lease, deps.clock.now()))
+        await self._link_to_unlink()
+        self._stopping = self._logs_out = True
         await self._end_link(deps.settings.delete_patience, logout=True)
         await self._end_task()
         await deps.engine.forget(self.instance)
         if known is not None:
             await deps.farewell(known, cancelled)
         await deps.database.write(lambda tx: instance.finish_delete(tx, lease, deps.clock.now()))
-        self._leaser.forget(self.instance)
+        self._leaser.forget(self.instance, self)
 
     async def unlink(self) -> None:
         """Log out at the server and wait for a new scan; the queue stays (contract 0.13, `keep=1`)."""
         lease = self.held
+        await self._link_to_unlink()
         # The loop must not open the next link before the credentials of this one are gone.
         self._unlinked.clear()
         self._unlinks += 1
         try:
             if self.serving is not None:
-                self.serving.verdict = Verdict(Disconnect.LOGGED_OUT, "logged out by a caller", silent=True)
+                self.serving.verdict = _BY_CALLER
             await self._end_link(self.deps.settings.delete_patience, logout=True)
             await self._write_unlinked(lease)
+            self._unstored = None
             self.turns.open_after(0.0)
         finally:
+            self._logs_out = False
             self._unlinked.set()
         self.deps.wakeup.notify(WEBHOOKS)
         self.turns.look_again()
+
+    async def _link_to_unlink(self) -> None:
+        """An account at rest has no link, and WhatsApp must be told over one: open it for that, and for nothing else.
+
+        Not where WhatsApp refuses the account: there an attempt does harm, and changes nothing.
+        """
+        seen = self.sight.observed
+        if self.serving is not None or self.lease is None or not seen.linked or seen.state is State.RESTRICTED:
+            return
+        self._logs_out, self._farewell = True, asyncio.Event()
+        self.turns.open_after(0.0)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._farewell.wait(), self.deps.settings.delete_patience)
+        self._farewell = None
 
     @property
     def done(self) -> bool:
@@ -220,6 +245,8 @@ class Runner:
             try:
                 if self.lease is None:
                     await self._take_over()
+                if self._unstored is not None:
+                    await self._store_end()
                 if not await self._may_open():
                     continue
                 self.failed = None
@@ -232,16 +259,39 @@ class Runner:
             except InstanceNotFoundError:
                 return
             except EngineDownError:
-                await self._could_not_open(Disconnect.ENGINE_DIED, "no engine process is up")
-            except Exception as error:
-                log.exception("runner will try again", instance=self.instance, error=type(error).__name__)
-                self.failed = type(error).__name__
-                await self._could_not_open(Disconnect.UNKNOWN, type(error).__name__)
+                self._unstored = Closed(Disconnect.ENGINE_DIED, None, "no engine process is up", Stage.UNREACHED), None
+            except Exception as error:  # noqa: BLE001 - any fault of the store, or a bug: neither may end the loop
+                await self._sit_out(error)
             self.attempted.set()
 
+    async def _sit_out(self, error: Exception) -> None:
+        """Something of our own failed. Nobody may read `ready` now; if that cannot be stored, wait longer each time."""
+        self.failed = type(error).__name__
+        self._failures += 1
+        # The trace once; a store that is gone for an hour fails thousands of times.
+        log.error("runner will try again", instance=self.instance, error=self.failed, exc_info=self._failures == 1)
+        self.attempted.set()
+        if self._unstored is not None and self.lease is not None:
+            with contextlib.suppress(Exception):
+                await self._store_end()
+                return
+        delay = self.deps.settings.reconnect.ladder.delay(self._failures, self.deps.random())
+        if not self._stopping:
+            await self.deps.wakeup.wait(link_topic(self.instance), delay)
+
+    async def _store_end(self) -> None:
+        """The end of the last link that the store would not take."""
+        if self._unstored is None:
+            return
+        closed, verdict = self._unstored
+        endings = Endings(self.deps, self.held, self.sight, self._reach)
+        first = closed.reason is Disconnect.ENGINE_DIED and closed.stage is Stage.UNREACHED
+        follows = await endings.note(closed, verdict, again=not first)
+        self._unstored, self._failures = None, 0
+        self._plan(follows, verdict)
+
     async def _take_over(self) -> None:
-        self.lease = lease = await self._claim()
-        self._leaser.watch(self.instance, self)
+        lease = await self._claim()
         policy, now = self.deps.settings.rules.policy, self.deps.clock.now()
 
         def work(tx: Tx) -> int:
@@ -251,11 +301,13 @@ class Runner:
             self.sight.instance, self.sight.record = found, tx.lifecycles.get(self.instance)
             return outbox.recover(tx, lease, now, policy)
 
-        first = self.sight.instance is None
         recovered = await self.deps.database.write(work)
+        self.lease = lease
+        self._leaser.watch(self.instance, self)
         if recovered:
             log.info("sends of unknown fate taken over", instance=self.instance, count=recovered)
-        if first:
+        if not self._begun:
+            self._begun = True
             self._begin_as_stored()
         self._poke()
 
@@ -316,7 +368,7 @@ class Runner:
         if self.sight.record.pause_reason == "ready_timeout":
             why = "not ready in time"
             self.sight.restart = Restart(hard=False, since=self.deps.clock.monotonic(), asked=False)
-            self.take(await self.deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why)))
+            self.take(await self.deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why, asked=False)))
         else:
             self.take(await self.deps.database.write(lambda tx: lifecycle.cooldown_over(tx, lease, now)))
 
@@ -334,6 +386,7 @@ class Runner:
             return lifecycle.attempt(tx, lease, now, slow=slow)
 
         self.take(await deps.database.write(begin))
+        self._failures = 0
         assert self.sight.instance is not None
         config = self._config = self.sight.instance.config
         self._reach.join(self.instance, config.proxy)
@@ -347,8 +400,12 @@ class Runner:
             # It was changed while the link was being opened.
             self._spawn(serving.end(_OTHER_WAY))
         if self._wishes:
-            self._spawn(self._wishes.act())
-        if self._stopping:
+            self._spawn(self._act_beside())
+        if self._logs_out:
+            serving.verdict = _BY_CALLER
+            self.turns.plan(None)
+        if self._stopping or self._logs_out:
+            serving.no_more_sends()
             await (link.logout() if self._logs_out else link.close())
         try:
             if unlinks != self._unlinks:
@@ -356,26 +413,29 @@ class Runner:
             else:
                 await serving.serve()
                 self._plan(serving.next, serving.verdict)
-                if serving.ended_as is Disconnect.TERM_EXPIRED:
+                if serving.closed is not None and serving.closed.reason is Disconnect.TERM_EXPIRED:
                     # The term ran out under the link: only a new epoch may go on.
                     self.lease = None
         except (StaleLeaseError, InstanceNotFoundError):
             raise
-        except Exception:
-            self._broke_at = Stage.OPEN if facts.opened_at is not None else Stage.REACHED
+        except Exception as error:
+            stage = Stage.OPEN if facts.opened_at is not None else Stage.REACHED
+            ours = Closed(Disconnect.UNKNOWN, None, type(error).__name__, stage)
+            self._unstored = serving.closed or ours, serving.verdict
             raise
         finally:
-            self.sight.link = self.serving = None
             await serving.stop_sender()
             await link.close()
+            self.sight.link = self.serving = None
+            if self._farewell is not None:
+                self._farewell.set()
             self._poke()
 
     async def _undo(self, link: Link, lease: Lease) -> None:
         """The account was unlinked while this link was being opened with its old credentials."""
         await link.logout()
         await link.close()
-        # Again: it may have written keys after they were purged.
-        await self._write_unlinked(lease)
+        await self.deps.database.write(lambda tx: lifecycle.purge_again(tx, lease))
         self.turns.plan(0.0)
 
     async def _write_unlinked(self, lease: Lease) -> None:
@@ -393,18 +453,6 @@ class Runner:
         elif verdict is None or not verdict.silent:
             self.lease = None
             self.turns.plan(0.0)
-
-    async def _could_not_open(self, reason: Disconnect, detail: str) -> None:
-        """No link came to be, or serving it failed: what follows is decided as for any other that ended."""
-        lease = self.lease
-        stage, self._broke_at = self._broke_at, Stage.UNREACHED
-        self.turns.plan(self.deps.settings.reconnect.ladder.delay(1, self.deps.random()))
-        if lease is None or self._stopping:
-            return
-        # If the store is what failed, this fails, too: then it is tried again all the same.
-        with contextlib.suppress(Exception):
-            endings = Endings(self.deps, lease, self.sight, self._reach)
-            self._plan(await endings.note(Closed(reason, None, detail, stage), None), None)
 
     def _news(self) -> None:
         """The link reported something of itself."""
@@ -428,6 +476,10 @@ class Runner:
     async def restart(self, restart: Restart, why: str, *, after: float = 0.0) -> None:
         """A timer wants a restart."""
         await self._wishes.restart(restart, why, after=after)
+
+    async def _act_beside(self) -> None:
+        with contextlib.suppress(StaleLeaseError, InstanceNotFoundError):
+            await self._wishes.act()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -462,3 +514,5 @@ class Runner:
         except TimeoutError:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            if self._link is not None:
+                await self._link.close()

@@ -73,6 +73,8 @@ class Sender:
         self._clearing: set[asyncio.Task[None]] = set()
         self.unacked = 0
         """Sends in a row that the server did not answer in time."""
+        self.answered_at = 0.0
+        """When the server last took or refused a send, in monotonic seconds."""
         self.busy = False
         """Something is on the wire or about to be."""
         self._task = asyncio.create_task(self._run(), name=f"sender:{lease.instance}")
@@ -168,6 +170,7 @@ class Sender:
             self._deps.wakeup.notify(watch_topic(self._lease.instance))
         elif isinstance(result, SendAcked | SendRefused):
             self.unacked = 0
+            self.answered_at = self._deps.clock.monotonic()
 
     def _types_for(self, entry: Entry) -> bool:
         return self._typing_at is not None and self._typing_at.id == entry.id

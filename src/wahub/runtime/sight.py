@@ -96,7 +96,7 @@ class Sight:
         """Something was stored."""
         self.instance, self.record = moved.after, moved.record
 
-    def view(self, clock: Clock) -> View:
+    def view(self, clock: Clock, *, with_link: bool = True) -> View:
         """As the timers see it: all times in Unix seconds."""
         offset = clock.now() - clock.monotonic()
         restart = None if self.restart is None else replace(self.restart, since=self.restart.since + offset)
@@ -104,7 +104,7 @@ class Sight:
             now=clock.now(),
             observed=self.anchors.observed(self.observed, clock),
             record=self.anchors.record(self.record, clock),
-            link=None if self.link is None else _link_view(self.link, offset),
+            link=_link_view(self.link, offset) if self.link is not None and with_link else None,
             restart=restart,
             init_since=_moved(self.init_since, offset),
             spread=zlib.crc32(self.wanted.encode()) % 1000 / 1000,
@@ -124,7 +124,7 @@ def _link_view(facts: LinkFacts, offset: float) -> LinkView:
         unanswered_since=_moved(vitals.unanswered_since, offset),
         unhandled_since=_moved(vitals.unhandled_since, offset),
         unacked=0 if sender is None else sender.unacked,
-        active_at=facts.active_at + offset,
+        active_at=max(facts.active_at, sender.answered_at if sender is not None else 0.0) + offset,
         busy=sender is not None and sender.busy,
         polled_at=_moved(facts.polled_at, offset),
         checked_at=_moved(facts.checked_at, offset),
