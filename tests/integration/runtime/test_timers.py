@@ -121,8 +121,19 @@ async def test_an_account_that_does_not_get_ready_pauses_and_gets_one_soft_resta
     await world.pass_time(3)
     assert len(world.engine.links) == links + 1
     assert (await world.record()).restart_count == 1
-    await world.pass_time(3_600)
-    assert len(await world.news("ready_timeout")) == 1, "one for each authentication"
+
+
+async def test_there_is_one_ready_timeout_for_each_authentication(tmp_path: Path) -> None:
+    world = World(tmp_path).calm()
+    # No other timer ends the wait, so that a second one would ring.
+    patient = replace(world.settings.timers, soft_restart=1e6, connecting_watchdog=1e6)
+    await world.with_settings(timers=patient).start()
+    await scanned(world)
+    await world.pass_time(2 * 3_600)
+    assert await world.state_of() in (State.CONNECTING, State.DISCONNECTED), "it is still waited for"
+    assert len(await world.news("ready_timeout")) == 1
+    assert (await world.record()).restart_count == 1
+    await world.stop()
 
 
 async def test_the_soft_restart_after_the_pause_makes_it_ready(world: World) -> None:
