@@ -24,13 +24,14 @@ from wahub.domain.errors import EngineDownError, InstanceNotFoundError, StaleLea
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Config, Disconnect, Stage, State
 from wahub.domain.lease import Lease
-from wahub.domain.lifecycle import IncidentKind, Lifecycle
+from wahub.domain.lifecycle import Lifecycle
 from wahub.domain.reconnect import Next
 from wahub.domain.watchdog import Restart
 from wahub.ports.engine import Closed, Link, LinkSpec
 from wahub.ports.store import Tx
-from wahub.ports.wakeup import WEBHOOKS, link_topic, watch_topic
+from wahub.ports.wakeup import link_topic, watch_topic
 from wahub.runtime import journal
+from wahub.runtime.departure import Departure
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.ending import Endings, Verdict
 from wahub.runtime.leaser import Leaser
@@ -41,7 +42,7 @@ from wahub.runtime.turns import Turns
 from wahub.runtime.vault import StoreVault
 from wahub.runtime.watch import Watch
 from wahub.runtime.wishes import Wishes
-from wahub.services import instance, lifecycle, outbox
+from wahub.services import lifecycle, outbox
 from wahub.services.lifecycle import Moved
 
 log = structlog.get_logger("wahub.runner")
@@ -49,7 +50,6 @@ log = structlog.get_logger("wahub.runner")
 _STALE_PAUSE = 1.0
 
 
-_BY_CALLER = Verdict(Disconnect.LOGGED_OUT, "logged out by a caller", silent=True)
 _OTHER_WAY = Verdict(Disconnect.RECYCLED, "its proxy or its engine settings changed")
 
 
@@ -71,6 +71,7 @@ class Runner:
         self.sight = Sight(wanted)
         self.deps = deps
         self.turns = Turns(deps, reach, wanted)
+        self.departure = Departure(self)
         self._wishes = Wishes(self)
         self._leaser = leaser
         self._reach = reach
@@ -78,22 +79,13 @@ class Runner:
         self.serving: Serving | None = None
         self._config: Config | None = None
         """What the current link was opened with."""
-        self._logs_out = False
-        """It is being deleted: a link that is just being opened is for unlinking only."""
         self._beside: set[asyncio.Task[None]] = set()
-        self._unlinked = asyncio.Event()
-        self._unlinked.set()
         self._begun = False
         """What was stored before this process began was taken up."""
         self._unstored: tuple[Closed, Verdict | None] | None = None
         """The end of the last link, while the store would not take it."""
         self._failures = 0
         """How often in a row something of our own failed."""
-        self._farewell: asyncio.Event | None = None
-        """Set when the link that is opened for unlinking only has ended."""
-        self._unlinks = 0
-        """How often the account was unlinked: a link that was being opened meanwhile has the credentials of before."""
-        self._stopping = False
         self._task = asyncio.create_task(self._run(), name=f"runner:{wanted}")
 
     # --- asked by others ---------------------------------------------------------------------------------------------
@@ -138,77 +130,6 @@ class Runner:
             self._reach.leave(self.instance)
             self.deps.wakeup.notify(link_topic(self.instance))
 
-    async def stop(self) -> None:
-        """Finish the item on the wire, close the link, give the lease up."""
-        self._stopping = True
-        await self._end_link(self.deps.settings.stop_patience, logout=False)
-        await self._end_task()
-        if self.lease is not None:
-            with contextlib.suppress(Exception):
-                await self._leaser.release(self.lease)
-        self._leaser.forget(self.instance, self)
-
-    async def give_up(self, text: str) -> None:
-        """It could not be started again and again: state `error`, and nothing more runs."""
-        self._stopping = True
-        lease = self.lease = self.lease or await self._claim()
-        now = self.deps.clock.now()
-        moved = await self.deps.database.write(
-            lambda tx: lifecycle.failed(tx, lease, IncidentKind.RESTORE_FAILED, text, now)
-        )
-        journal.moved(moved)
-        await self.stop()
-
-    async def delete(self) -> None:
-        """Unlink at the server, close, and remove everything of the instance (contract 0.13)."""
-        deps = self.deps
-        await self._stop_sender(deps.settings.delete_patience)
-        lease = self.lease or await self._claim()
-        known, cancelled = await deps.database.write(lambda tx: instance.prepare_delete(tx, lease, deps.clock.now()))
-        await self._link_to_unlink()
-        self._stopping = self._logs_out = True
-        await self._end_link(deps.settings.delete_patience, logout=True)
-        await self._end_task()
-        await deps.engine.forget(self.instance)
-        if known is not None:
-            await deps.farewell(known, cancelled)
-        await deps.database.write(lambda tx: instance.finish_delete(tx, lease, deps.clock.now()))
-        self._leaser.forget(self.instance, self)
-
-    async def unlink(self) -> None:
-        """Log out at the server and wait for a new scan; the queue stays (contract 0.13, `keep=1`)."""
-        lease = self.held
-        await self._link_to_unlink()
-        # The loop must not open the next link before the credentials of this one are gone.
-        self._unlinked.clear()
-        self._unlinks += 1
-        try:
-            if self.serving is not None:
-                self.serving.verdict = _BY_CALLER
-            await self._end_link(self.deps.settings.delete_patience, logout=True)
-            await self._write_unlinked(lease)
-            self._unstored = None
-            self.turns.open_after(0.0)
-        finally:
-            self._logs_out = False
-            self._unlinked.set()
-        self.deps.wakeup.notify(WEBHOOKS)
-        self.turns.look_again()
-
-    async def _link_to_unlink(self) -> None:
-        """An account at rest has no link, and WhatsApp must be told over one: open it for that, and for nothing else.
-
-        Not where WhatsApp refuses the account: there an attempt does harm, and changes nothing.
-        """
-        seen = self.sight.observed
-        if self.serving is not None or self.lease is None or not seen.linked or seen.state is State.RESTRICTED:
-            return
-        self._logs_out, self._farewell = True, asyncio.Event()
-        self.turns.open_after(0.0)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._farewell.wait(), self.deps.settings.delete_patience)
-        self._farewell = None
-
     @property
     def done(self) -> bool:
         """Whether the loop ended by itself (the instance is gone)."""
@@ -236,11 +157,9 @@ class Runner:
             await asyncio.gather(watch, return_exceptions=True)
 
     async def _loop(self) -> None:
-        while not self._stopping:
-            # While the account is unlinked no other link may be opened: neither with its old credentials, nor with new
-            # ones that the unlinking would purge.
-            await self._unlinked.wait()
-            if self._stopping:
+        while not self.departure.stopping:
+            await self.departure.may_link.wait()
+            if self.departure.stopping:
                 return
             try:
                 if self.lease is None:
@@ -276,7 +195,7 @@ class Runner:
                 await self._store_end()
                 return
         delay = self.deps.settings.reconnect.ladder.delay(self._failures, self.deps.random())
-        if not self._stopping:
+        if not self.departure.stopping:
             await self.deps.wakeup.wait(link_topic(self.instance), delay)
 
     async def _store_end(self) -> None:
@@ -348,7 +267,7 @@ class Runner:
         if may:
             await self._end_pause()
             return True
-        if self.lease is not None and not self._stopping:
+        if self.lease is not None and not self.departure.stopping:
             await self._wishes.act()
             if self.turns.new_term:
                 # Nothing that began under the old term can act any more.
@@ -358,7 +277,9 @@ class Runner:
         return False
 
     def _interrupted(self) -> bool:
-        return self._stopping or self.lease is None or not self._unlinked.is_set() or bool(self._wishes)
+        return (
+            self.departure.stopping or self.lease is None or not self.departure.may_link.is_set() or bool(self._wishes)
+        )
 
     async def _end_pause(self) -> None:
         """The pause is over, by itself or because someone asked."""
@@ -376,7 +297,7 @@ class Runner:
 
     async def _one_link(self) -> None:
         """Open a link and serve it to its end."""
-        deps, lease, unlinks = self.deps, self.held, self._unlinks
+        deps, lease, unlinks = self.deps, self.held, self.departure.unlinks
         now, policy = deps.clock.now(), deps.settings.rules.policy
         slow = self.sight.observed.restart_attempts > deps.settings.reconnect.ladder.fast
 
@@ -401,15 +322,10 @@ class Runner:
             self._spawn(serving.end(_OTHER_WAY))
         if self._wishes:
             self._spawn(self._act_beside())
-        if self._logs_out:
-            serving.verdict = _BY_CALLER
-            self.turns.plan(None)
-        if self._stopping or self._logs_out:
-            serving.no_more_sends()
-            await (link.logout() if self._logs_out else link.close())
+        await self.departure.begin(serving)
         try:
-            if unlinks != self._unlinks:
-                await self._undo(link, lease)
+            if unlinks != self.departure.unlinks:
+                await self.departure.undo(link)
             else:
                 await serving.serve()
                 self._plan(serving.next, serving.verdict)
@@ -427,24 +343,12 @@ class Runner:
             await serving.stop_sender()
             await link.close()
             self.sight.link = self.serving = None
-            if self._farewell is not None:
-                self._farewell.set()
+            self.departure.ended()
             self._poke()
-
-    async def _undo(self, link: Link, lease: Lease) -> None:
-        """The account was unlinked while this link was being opened with its old credentials."""
-        await link.logout()
-        await link.close()
-        await self.deps.database.write(lambda tx: lifecycle.purge_again(tx, lease))
-        self.turns.plan(0.0)
-
-    async def _write_unlinked(self, lease: Lease) -> None:
-        now, event_id = self.deps.clock.now(), self.deps.new_id()
-        self.take(await self.deps.database.write(lambda tx: lifecycle.unlinked(tx, lease, now, event_id)))
 
     def _plan(self, follows: Next | None, verdict: Verdict | None) -> None:
         """When the next link is due."""
-        if self._stopping:
+        if self.departure.stopping:
             return
         if follows is not None:
             if follows.wait is None:
@@ -489,28 +393,34 @@ class Runner:
     def _poke(self) -> None:
         self.deps.wakeup.notify(watch_topic(self.instance))
 
-    # --- endings -----------------------------------------------------------------------------------------------------
+    # --- asked by its departure --------------------------------------------------------------------------------------
 
-    async def _stop_sender(self, patience: float | None = None) -> None:
-        if self.serving is not None:
-            self.serving.no_more_sends()
-            await self.serving.stop_sender(patience)
+    async def hold(self) -> Lease:
+        """The lease, claimed if there is none."""
+        self.lease = self.lease or await self._claim()
+        return self.lease
 
-    async def _end_link(self, patience: float, *, logout: bool) -> None:
-        await self._stop_sender(patience)
-        link = self._link
-        if link is None:
-            return
-        if logout:
-            await link.logout()
-        await link.close()
+    async def release(self) -> None:
+        """Give the lease up, if there is one."""
+        if self.lease is not None:
+            with contextlib.suppress(Exception):
+                await self._leaser.release(self.lease)
+        self.forget_lease()
 
-    async def _end_task(self) -> None:
+    def forget_lease(self) -> None:
+        """Renew it no more."""
+        self._leaser.forget(self.instance, self)
+
+    def forget_end(self) -> None:
+        """The end of the last link is of no interest any more."""
+        self._unstored = None
+
+    async def end_task(self, patience: float) -> None:
+        """Wait until the loop has ended, so many seconds; then end it."""
         self.turns.look_again()
-        # Without a lease it only waits for one, and nothing is under way.
-        patience = 10.0 if self.lease is not None else 0.0
         try:
-            await asyncio.wait_for(asyncio.shield(self._task), patience)
+            # Without a lease it only waits for one, and nothing is under way.
+            await asyncio.wait_for(asyncio.shield(self._task), patience if self.lease is not None else 0.0)
         except TimeoutError:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -111,7 +111,7 @@ class Supervisor:
         for task in (*self._tasks, *self._vital):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._vital, return_exceptions=True)
-        runners = [runner.stop() for runner in self._runners.values()]
+        runners = [runner.departure.stop() for runner in self._runners.values()]
         await asyncio.gather(*runners, self._end_deletes(), return_exceptions=True)
         self._runners.clear()
 
@@ -146,7 +146,7 @@ class Supervisor:
         self._handed = {wanted: at for wanted, at in self._handed.items() if wanted in known}
         for gone in [wanted for wanted in self._runners if wanted not in known and wanted not in self._deleting]:
             runner = self._runners.pop(gone)
-            self._spawn(runner.stop())
+            self._spawn(runner.departure.stop())
 
     def _start(self, wanted: Instance) -> Runner | None:
         if (running := self._runners.get(wanted.id)) is not None:
@@ -206,7 +206,7 @@ class Supervisor:
                 # It runs like any other from here on: afterwards it waits for a scan.
                 runner = self._add(wanted)
                 await self._let_try(runner)
-            await runner.unlink()
+            await runner.departure.unlink()
             log.info("instance unlinked, queue kept", instance=wanted)
         except Exception as error:  # noqa: BLE001 - whatever it was, the mark stays and the next round tries again
             log.error("unlink will be tried again", instance=wanted, error=type(error).__name__)
@@ -222,13 +222,13 @@ class Supervisor:
                     return
                 runner = Runner(self._deps, self._leaser, self._reach, wanted)
                 await self._let_try(runner)
-            await runner.delete()
+            await runner.departure.delete()
             log.info("instance deleted", instance=wanted)
         except Exception as error:  # noqa: BLE001 - whatever it was, the mark stays and the next round tries again
             log.error("delete will be tried again", instance=wanted, error=type(error).__name__)
             if runner is not None:
                 # Nobody owns it any more, and the next try opens a link of its own.
-                await asyncio.gather(runner.stop(), return_exceptions=True)
+                await asyncio.gather(runner.departure.stop(), return_exceptions=True)
         finally:
             self._deleting.pop(wanted, None)
             self._deps.wakeup.notify(deleted_topic(wanted))
@@ -278,7 +278,7 @@ class Supervisor:
         failed = started.failed
         self._waiting.add(item.instance)
         self._runners.pop(item.instance, None)
-        await started.stop()
+        await started.departure.stop()
         return failed
 
     async def _attempted(self, runner: Runner) -> None:
@@ -294,11 +294,11 @@ class Supervisor:
     async def _give_up(self, wanted: InstanceId, text: str) -> None:
         runner = self._add(wanted)
         try:
-            await runner.give_up(text)
+            await runner.departure.give_up(text)
             self._waiting.discard(wanted)
         finally:
             self._runners.pop(wanted, None)
-            await runner.stop()
+            await runner.departure.stop()
 
     def _must_run(self, work: Coroutine[None, None, None]) -> None:
         """A loop whose end would leave the worker half alive: then it ends as a whole."""
