@@ -83,11 +83,25 @@ class RefusedError(Exception):
         self.status = status
 
 
+class MediaPort(Protocol):
+    """The media server: encrypted files by path."""
+
+    def put(self, path: str, body: bytes) -> str:
+        """Upload a file; returns its address."""
+
+    def get(self, path: str) -> bytes | None:
+        """Download a file; None when there is none (any more)."""
+
+
 class NetworkPort(Protocol):
     """What a phone may ask of the network.
 
     Calls return at once; replies that are stanzas come to `PhonePort.receive` in a later turn of the event loop.
     """
+
+    @property
+    def media(self) -> MediaPort:
+        """Where media goes up and comes down."""
 
     def submit(self, sender: Jid, stanza: Node) -> None:
         """Hand in a stanza (message, receipt, ack, presence, chatstate) as the device `sender`."""

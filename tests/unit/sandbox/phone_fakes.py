@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wahub.sandbox.control.ports import LinkedDevice
+from wahub.sandbox.media_store import MediaStore
 from wahub.sandbox.model import (
     LID_SERVER,
     PN_SERVER,
@@ -74,6 +75,7 @@ class FakeNetwork:
     trust_root = "ab" * 32
 
     def __init__(self) -> None:
+        self.media = MediaStore("media.test")
         self.phones: dict[str, PhonePort] = {}
         self.companions: dict[str, list[FakeCompanion]] = {}
         self.off: dict[str, list[Node]] = {}

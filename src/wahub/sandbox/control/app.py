@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 
 from wahub.sandbox.control import requests as ask
 from wahub.sandbox.control.answers import answer, on_bug, on_http, on_refused, phone_details, phone_summary
+from wahub.sandbox.control.contents import content_of
 from wahub.sandbox.model import RefusedError
 from wahub.sandbox.phone.phone import Phone
 from wahub.sandbox.world import World
@@ -45,6 +46,7 @@ def build_control_routes(world: World) -> list[BaseRoute]:
         ("POST", f"{one}/send", people.send),
         ("POST", f"{one}/vote", people.vote),
         ("GET", f"{one}/messages", people.messages),
+        ("GET", f"{one}/messages/{{id}}/media", people.media),
         ("GET", f"{one}/presence", people.presence),
         ("POST", f"{one}/read", people.read),
         ("POST", f"{one}/online", people.online),
@@ -113,7 +115,7 @@ class PeopleCalls:
         """`POST …/send`"""
         phone = self._phone(request)
         body = await ask.body_of(request)
-        message_id = phone.send(ask.recipient(body), ask.content_of(body), ask.quote_of(body))
+        message_id = phone.send(ask.recipient(body), content_of(body), ask.quote_of(body))
         return answer({"messageId": message_id}, 202)
 
     async def vote(self, request: Request) -> Response:
@@ -133,6 +135,11 @@ class PeopleCalls:
         if not found and wait_ms:
             found = await phone.state.inbox.wait_after(after, wait_ms / 1000)
         return answer({"messages": found})
+
+    async def media(self, request: Request) -> Response:
+        """`GET …/messages/{id}/media`"""
+        mime, data = self._phone(request).open_media(request.path_params["id"])
+        return Response(data, media_type=mime)
 
     async def presence(self, request: Request) -> Response:
         """`GET …/presence`"""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wahub.sandbox.media_store import MediaStore
 from wahub.sandbox.model import Jid
 from wahub.sandbox.network.accounts import Account, Device, Registry
 from wahub.sandbox.network.faults import PHONE_FAULTS, SOCKET_FAULTS, STANZA_FAULTS, Faults
@@ -68,7 +69,7 @@ class Core:
         self.tickets: dict[str, Ticket] = {}
         self.codes: dict[str, CodeTicket] = {}
         self.subscribers: dict[str, set[tuple[str, int]]] = {}
-        self.media_host = ""
+        self.media = MediaStore()
         self.mail_sequence = itertools.count(1)
         self._stanza_ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(4)

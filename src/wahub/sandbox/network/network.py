@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wahub.sandbox.control.ports import LinkedDevice
+from wahub.sandbox.media_store import MediaStore
 from wahub.sandbox.model import AccountSigner, CodeRequest, Jid, KeyBundle, PairingRequest, PhonePort, RefusedError
 from wahub.sandbox.network import companions, dispatch, linkcode, login, pairing, persist, prekeys, presence, routing
 from wahub.sandbox.network.accounts import Account, Device
@@ -38,7 +39,6 @@ class Network:
     def __init__(self, keys: ServerKeys, store: Store | None = None, pairing_times: PairingTimes | None = None) -> None:
         """Accounts of a state file come back at once; their phones attach themselves by `add_account`."""
         self._core = Core(keys, store or Store(None), pairing_times)
-        self.on_reset: Callable[[], None] = lambda: None
         persist.load(self._core)
 
     @property
@@ -52,13 +52,9 @@ class Network:
         return self._core.store
 
     @property
-    def media_host(self) -> str:
-        """Host and port of the media server, as told to clients."""
-        return self._core.media_host
-
-    @media_host.setter
-    def media_host(self, host: str) -> None:
-        self._core.media_host = host
+    def media(self) -> MediaStore:
+        """The files of the media server, which clients and phones share."""
+        return self._core.media
 
     def take_attempt(self) -> str | None:
         """A WebSocket connection is tried. None when it may go on, otherwise the fault: `gone` or `upgradeSilent`."""
@@ -260,9 +256,9 @@ class Network:
         core.tickets.clear()
         core.codes.clear()
         core.subscribers.clear()
+        core.media.clear()
         core.stats = type(core.stats)()
         persist.forget_everything(core.store)
-        self.on_reset()
 
     def _account(self, number: str) -> Account:
         account = self._core.registry.by_number.get(number)

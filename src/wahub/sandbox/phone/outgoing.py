@@ -13,8 +13,21 @@ from collections.abc import Sequence
 from wahub.sandbox.model import PN_SERVER, Jid, KeyBundle, NetworkPort, RefusedError
 from wahub.sandbox.node import Node
 from wahub.sandbox.phone import bundles
-from wahub.sandbox.phone.content import Content, Delete, Edit, Poll, Reaction, Target, build, stanza_edit, stanza_type
+from wahub.sandbox.phone.content import (
+    Content,
+    Delete,
+    Edit,
+    Media,
+    Poll,
+    Reaction,
+    Target,
+    build,
+    enc_attrs,
+    stanza_edit,
+    stanza_type,
+)
 from wahub.sandbox.phone.directory import Directory
+from wahub.sandbox.phone.media import build_media
 from wahub.sandbox.phone.padding import pad
 from wahub.sandbox.phone.polls import build_poll, build_vote
 from wahub.sandbox.phone.state import Kept, PhoneState
@@ -42,8 +55,11 @@ class Outgoing:
         if isinstance(content, Poll):
             message = build_poll(content)
         else:
-            target = None if about is None else self._target(about, to)
-            message = build(content, target, None if quote is None else self._target(quote, to))
+            quoted = None if quote is None else self._target(quote, to)
+            if isinstance(content, Media):
+                message = build_media(content, self._network.media, quoted)
+            else:
+                message = build(content, None if about is None else self._target(about, to), quoted)
         return self._send(to, message, stanza_type(content), stanza_edit(content), PN_SERVER)
 
     def vote(self, poll_id: str, options: Sequence[str], server: str | None) -> str:
@@ -82,11 +98,14 @@ class Outgoing:
         devices = self._network.device_jids(to_jid)
         own_jid = self._directory.jid_of(state.profile.number, to_jid.server)
         own = [device for device in self._network.device_jids(own_jid) if device.device]
+        extra = enc_attrs(e2e_pb2.Message.FromString(kept.message))
         for_others = kept.message
         for_own = _copy_for_own_devices(kept.message, str(to_jid))
-        participants = [self._encrypted_to(device, for_own) for device in own if kept.chat != state.profile.number]
+        participants = [
+            self._encrypted_to(device, for_own, extra) for device in own if kept.chat != state.profile.number
+        ]
         participants += [
-            self._encrypted_to(device, for_own if kept.chat == state.profile.number else for_others)
+            self._encrypted_to(device, for_own if kept.chat == state.profile.number else for_others, extra)
             for device in devices
             if device != own_jid
         ]
@@ -98,21 +117,21 @@ class Outgoing:
         nodes = [node for node in participants if node is not None]
         self._network.submit(state.jid, Node("message", attrs, [Node("participants", {}, nodes), *beside]))
 
-    def _encrypted_to(self, device: Jid, message: bytes) -> Node | None:
+    def _encrypted_to(self, device: Jid, message: bytes, extra: dict[str, str]) -> Node | None:
         """One `to` child; None for a device that cannot be reached (it has no keys on the server yet)."""
         address = self.address(device)
         try:
             if not self._state.sessions.has_open_session(address):
                 self._state.sessions.start(address, self._network.take_bundle(device))
-            enc = self._encrypt(address, message)
+            enc = self._encrypt(address, message, extra)
         except (RefusedError, SignalError):
             return None
         return Node("to", {"jid": str(device)}, [enc])
 
-    def _encrypt(self, address: str, message: bytes) -> Node:
+    def _encrypt(self, address: str, message: bytes, extra: dict[str, str]) -> Node:
         kind, body = self._state.sessions.encrypt(address, pad(message))
         self._state.session_changed(address)
-        return Node("enc", {"v": "2", "type": kind}, body)
+        return Node("enc", {"v": "2", "type": kind, **extra}, body)
 
     def answer_retry(self, receipt: Node) -> None:
         """A device could not read a message: send it again, to that device alone, over a fresh session.
@@ -136,7 +155,8 @@ class Outgoing:
             return
         own = number == state.profile.number
         to_jid = self._directory.jid_of(kept.chat, kept.server)
-        enc = self._encrypt(address, _copy_for_own_devices(kept.message, str(to_jid)) if own else kept.message)
+        message = _copy_for_own_devices(kept.message, str(to_jid)) if own else kept.message
+        enc = self._encrypt(address, message, enc_attrs(e2e_pb2.Message.FromString(kept.message)))
         retry = receipt.child("retry")
         enc.attrs["count"] = "1" if retry is None else retry.attrs.get("count", "1")
         state.commit()

@@ -19,8 +19,10 @@ from wahub.sandbox.phone.inbox import SeenLog
 from wahub.sandbox.phone.incoming import Incoming, iso_time
 from wahub.sandbox.phone.journal import Journal
 from wahub.sandbox.phone.linkcode import CodeAnswer, WrongCodeError
+from wahub.sandbox.phone.media import download
 from wahub.sandbox.phone.outgoing import Outgoing
 from wahub.sandbox.phone.state import PhoneState, Profile
+from wahub.sandbox.proto import e2e_pb2
 from wahub.sandbox.signal.curve import KeyPair
 from wahub.sandbox.signal.identity import Identity
 
@@ -171,6 +173,16 @@ class Phone:
         """
         self._require_online()
         return self._outgoing.vote(poll_id, options, server)
+
+    def open_media(self, message_id: str) -> tuple[str, bytes]:
+        """Download and check the file of a message: MIME type and bytes.
+
+        RefusedError 404 no such message or file, 409 it is damaged.
+        """
+        kept = self.state.kept.get(message_id)
+        if kept is None:
+            raise RefusedError(404, "messageId: the phone has no such message")
+        return download(e2e_pb2.Message.FromString(kept.message), self._network.media)
 
     def mark_read(self, message_id: str) -> None:
         """Send the read receipt for a received message. RefusedError 404 when the inbox has no such message."""
