@@ -39,6 +39,8 @@ class IncidentKind(StrEnum):
     INIT_FAILED = "init_failed"
     RESTORE_FAILED = "restore_failed"
     QR_TIMEOUT = "qr_timeout"
+    WEBHOOK_PAUSED = "webhook_paused"
+    WEBHOOK_DISABLED = "webhook_disabled"
 
 
 @dataclass(frozen=True, slots=True)
