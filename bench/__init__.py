@@ -8,6 +8,8 @@
     latency.py       from the request to the server's ack, one message at a time
     memory.py        memory of linked accounts that do nothing
     accepts.py       what accepting costs: beside an endpoint, at a steady rate, with a full store
+    restore.py       how fast linked accounts are back after a restart, and whether the gateway answers meanwhile
+    pulse.py         `/health` at a steady rate
     endpoint.py      the yardstick of accepting
     load.py          bursts and steady load over HTTP
     shop.py          one account with a gateway and a store of its own, which can be filled

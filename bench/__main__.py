@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import accepts, latency, memory, throughput
+from bench import accepts, latency, memory, restore, throughput
 from bench.http_client import CallError
 from bench.machine import describe
 from bench.processes import BenchError
@@ -21,7 +21,7 @@ from bench.report import Result
 from bench.stage import Stage, stage
 from wahub.adapters.engines.baileys.install import InstalledEngine, ensure_installed
 
-ALL = ("throughput", "latency", "memory", "accepts")
+ALL = ("throughput", "latency", "memory", "accepts", "restore")
 
 
 def main() -> int:
@@ -48,6 +48,7 @@ async def _run(parts: tuple[str, ...], options: argparse.Namespace, engine: Inst
         "latency": lambda on: latency.run(on, options.latency_messages),
         "memory": lambda on: memory.run(on, tuple(options.steps)),
         "accepts": lambda on: accepts.run(on, options.requests, options.accept_rounds, options.sends, options.seconds),
+        "restore": lambda on: restore.run(on, engine, tuple(options.restore_steps), options.restore_rounds),
     }
     print(" · ".join(f"{name} {value}" for name, value in describe(engine.node).items()), flush=True)
     results = {}
@@ -74,6 +75,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--sends", type=_positive, default=300, help="accepts: messages per burst, through the sandbox")
     parser.add_argument("--accept-rounds", type=_positive, default=5, help="accepts: bursts of each side")
     parser.add_argument("--seconds", type=_positive, default=10, help="accepts: how long the steady load lasts")
+    parser.add_argument("--restore-steps", type=_positive, nargs="+", default=restore.STEPS, help="restore: accounts")
+    parser.add_argument("--restore-rounds", type=_positive, default=3, help="restore: starts of each side at once")
     parser.add_argument("--json", type=Path, help="write all figures into this file")
     parser.add_argument("--strict", action="store_true", help="exit code 3 when a goal is not met")
     return parser.parse_args()

@@ -8,6 +8,7 @@ import platform
 import sqlite3
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,12 @@ def memory(pid: int) -> Memory:
     return Memory(rss=sizes["Rss"], pss=sizes["Pss"])
 
 
+def peak_memory(pid: int) -> float:
+    """The most that a process ever had resident, in MB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
+
+
 def busy_seconds() -> float:
     """CPU time that all cores gave away since the start of the machine, to whomever."""
     fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
@@ -53,11 +60,22 @@ class Meter:
         self._before = {name: cpu_seconds(pid) for name, pid in pids.items()}
         self._busy, self._began = busy_seconds(), time.monotonic()
 
+    @property
+    def names(self) -> set[str]:
+        """The processes that are metered."""
+        return set(self._pids)
+
     def per_unit(self, units: int) -> tuple[dict[str, float], float]:
         """Milliseconds per unit and process; cores that others took."""
+        used, others = self.used()
+        return {name: seconds * 1000 / units for name, seconds in used.items()}, others
+
+    def used(self, born: Mapping[str, Sequence[int]] | None = None) -> tuple[dict[str, float], float]:
+        """Seconds per process, and per group of `born`, which began since; cores that others took."""
         used = {name: cpu_seconds(pid) - self._before[name] for name, pid in self._pids.items()}
+        used |= {name: sum(map(cpu_seconds, pids)) for name, pids in (born or {}).items()}
         others = (busy_seconds() - self._busy - sum(used.values())) / (time.monotonic() - self._began)
-        return {name: seconds * 1000 / units for name, seconds in used.items()}, max(others, 0.0)
+        return used, max(others, 0.0)
 
 
 async def until_quiet(patience: float) -> None:

@@ -7,6 +7,9 @@
 //   {do:"burst", names, to, messages}         → {event:"done", began, ended}       epoch milliseconds
 //   {do:"one", name, to, text}                → {event:"acked", began, ended}
 //   {do:"collect"}                            → {event:"collected"}                after a garbage collection, if exposed
+//   {do:"leave"}                              → {event:"left"}                     all sockets are closed for good
+//   {do:"save", path}                         → {event:"saved"}                    all accounts, in one file
+//   {do:"load", path, open}                   → {event:"open", name} …             opens that many of them at once
 // It ends with its input. Usage: node plain_baileys.mjs, beside a node_modules that has baileys.
 
 // libsignal prints sessions to the console; standard output is ours.
@@ -14,8 +17,9 @@ for (const method of ['log', 'info', 'warn', 'error', 'debug', 'trace']) {
 	console[method] = () => {};
 }
 
+const { readFileSync, writeFileSync } = await import('node:fs');
 const { createInterface } = await import('node:readline');
-const { DEFAULT_CONNECTION_CONFIG, generateMessageIDV2, initAuthCreds, makeWASocket, WA_CERT_DETAILS } = await import('baileys');
+const { BufferJSON, DEFAULT_CONNECTION_CONFIG, generateMessageIDV2, initAuthCreds, makeWASocket, proto, WA_CERT_DETAILS } = await import('baileys');
 
 const RESTART_REQUIRED = 515;
 const ACK_TIMEOUT_MS = 20_000;
@@ -24,9 +28,8 @@ const say = line => process.stdout.write(`${JSON.stringify(line)}\n`);
 const now = () => performance.timeOrigin + performance.now();
 const silent = { level: 'silent', trace() {}, debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
 
-/** Keys in plain maps: the least that a store can cost. */
-function keysInMemory() {
-	const kinds = new Map();
+/** Keys in plain maps: the least that a store can cost. @param {Map<string, Map<string, any>>} kinds */
+function keysInMemory(kinds) {
 	const kind = type => kinds.get(type) ?? kinds.set(type, new Map()).get(type);
 	return {
 		get: async (type, ids) => {
@@ -49,14 +52,18 @@ function keysInMemory() {
 	};
 }
 
+/** Keys of this kind are messages, as Baileys' own file store makes them when it reads. */
+const asKey = (type, value) => (type === 'app-state-sync-key' ? proto.Message.AppStateSyncKeyData.fromObject(value) : value);
+
 class Account {
 	/** @param {string} name @param {string} url */
-	constructor(name, url) {
+	constructor(name, url, creds = initAuthCreds(), kinds = new Map()) {
 		this.name = name;
 		this.url = url;
-		this.auth = { creds: initAuthCreds(), keys: keysInMemory() };
+		this.kinds = kinds;
+		this.auth = { creds, keys: keysInMemory(kinds) };
 		this.waiting = new Map();
-		this.connect();
+		this.left = false;
 	}
 
 	connect() {
@@ -89,7 +96,7 @@ class Account {
 			const code = lastDisconnect?.error?.output?.statusCode;
 			if (code === RESTART_REQUIRED) {
 				this.connect();
-			} else {
+			} else if (!this.left) {
 				say({ event: 'failed', text: `${this.name} was disconnected with code ${code}` });
 			}
 		}
@@ -123,6 +130,7 @@ const commands = {
 	},
 	link({ name }) {
 		accounts.set(name, new Account(name, target));
+		accounts.get(name).connect();
 	},
 	async burst({ names, to, messages }) {
 		const began = now();
@@ -143,6 +151,32 @@ const commands = {
 	collect() {
 		globalThis.gc?.();
 		say({ event: 'collected' });
+	},
+	async leave() {
+		for (const account of accounts.values()) {
+			account.left = true;
+			await account.sock?.end(undefined);
+		}
+		say({ event: 'left' });
+	},
+	save({ path }) {
+		const all = [...accounts.values()].map(({ name, auth, kinds }) => [
+			name,
+			auth.creds,
+			[...kinds].map(([type, values]) => [type, [...values]])
+		]);
+		writeFileSync(path, JSON.stringify(all, BufferJSON.replacer));
+		say({ event: 'saved' });
+	},
+	load({ path, open }) {
+		const all = JSON.parse(readFileSync(path, 'utf8'), BufferJSON.reviver);
+		for (const [name, creds, kinds] of all) {
+			const maps = kinds.map(([type, values]) => [type, new Map(values.map(([id, value]) => [id, asKey(type, value)]))]);
+			accounts.set(name, new Account(name, target, creds, new Map(maps)));
+		}
+		for (const account of [...accounts.values()].slice(0, open)) {
+			account.connect();
+		}
 	}
 };
 

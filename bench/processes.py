@@ -105,14 +105,14 @@ class Plain:
         return self._process.pid
 
     @classmethod
-    async def start(cls, engine: InstalledEngine, home: Path, url: str, trust_root: str) -> Plain:
-        """Start it with the Node and the libraries that wahub's engine runs with."""
-        directory = home / "plain"
+    async def start(cls, engine: InstalledEngine, home: Path, url: str, trust_root: str, name: str = "plain") -> Plain:
+        """Start it with the Node and the libraries that wahub's engine runs with; a name may be used once."""
+        directory = home / name
         directory.mkdir()
         # Node looks for packages from a file's own place upwards.
         (directory / "node_modules").symlink_to(engine.directory.parent / "node_modules")
         shutil.copyfile(_SCRIPT, directory / _SCRIPT.name)
-        log = home / "plain.log"
+        log = home / f"{name}.log"
         with log.open("wb") as sink:
             process = await asyncio.create_subprocess_exec(
                 *(str(engine.node), str(directory / _SCRIPT.name)),

@@ -73,7 +73,7 @@ class Stage:
 
     async def until_engine(self) -> None:
         """Wait until the gateway's engine process runs: it starts after the gateway listens."""
-        async with _patience("the engine process"):
+        async with patience("the engine process"):
             while not list((self.data_dir / "run").glob("engine-*.pid")):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.02)
 
@@ -107,7 +107,7 @@ class Stage:
         webhook = {"url": "http://127.0.0.1:9/", "events": _EVENTS}
         body = {"name": name, "webhook": webhook, "typingIndicatorEnabled": False}
         await self.hub.call("POST", "/instances", body)
-        async with _patience(f"instance {name} to be ready"):
+        async with patience(f"instance {name} to be ready"):
             while True:
                 with contextlib.suppress(CallError):
                     code = await self.hub.call("GET", f"/instances/{name}/client/qr")
@@ -119,8 +119,8 @@ class Stage:
 
     async def until_ready(self, index: int) -> None:
         """Wait until an instance is linked."""
-        async with _patience(f"instance {instance(index)} to be ready"):
-            await _until(partial(self._is_ready, instance(index)))
+        async with patience(f"instance {instance(index)} to be ready"):
+            await until(partial(self._is_ready, instance(index)))
 
     async def _is_ready(self, name: str) -> bool:
         status = await self.hub.call("GET", f"/instances/{name}/client/status")
@@ -146,14 +146,14 @@ class Stage:
 
     async def until_accepted(self, total: int, every: float = 0.05) -> None:
         """Wait until the server has taken this many messages in all."""
-        async with _patience(f"the server to take {total} messages"):
+        async with patience(f"the server to take {total} messages"):
             while (await self.stats())["messages"]["accepted"] < total:
                 self.gateway.check()
                 await asyncio.sleep(every)
 
     async def until_idle(self) -> None:
         """Wait until no process of ours does anything: receipts and settling follow a message later."""
-        async with _patience("everything to come to rest"):
+        async with patience("everything to come to rest"):
             before = self._cpu()
             while True:
                 await asyncio.sleep(_REST_S)
@@ -235,16 +235,17 @@ async def stage(engine: InstalledEngine) -> AsyncIterator[Stage]:
         yield Stage(sandbox, gateway, plain, home / "data", control, hub, whatsapp)
 
 
-async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
+async def until(holds: Callable[[], Awaitable[bool]], every: float = 0.05) -> None:
     """Ask again and again: what is asked is another process."""
     while not await holds():  # noqa: ASYNC110 - there is no event to wait for
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(every)
 
 
 @contextlib.asynccontextmanager
-async def _patience(what: str) -> AsyncIterator[None]:
+async def patience(what: str, seconds: float = LINK_TIMEOUT) -> AsyncIterator[None]:
+    """BenchError naming `what` if the block takes longer."""
     try:
-        async with asyncio.timeout(LINK_TIMEOUT):
+        async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise BenchError(f"waited {LINK_TIMEOUT:.0f} s for {what}") from None
+        raise BenchError(f"waited {seconds:.0f} s for {what}") from None

@@ -194,6 +194,8 @@ class Gateway:
                 settings=mapping.api_settings(self._settings),
                 engine_healthy=lambda: self._engine.healthy,
                 engine_processes=lambda: len(self._engine.pids),
+                engine_heap_bytes=lambda: sum(seen.heap for seen in self._engine.vitals),
+                engine_handles=lambda: sum(seen.handles for seen in self._engine.vitals),
                 loop_lag_ms=lambda: self._lag.worst_ms,
                 restore_queue=lambda: self._supervisor.restore_queue,
                 fault=self._fault,

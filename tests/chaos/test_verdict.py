@@ -114,6 +114,11 @@ def test_lost_doubled_and_disordered_inbound_texts_are_found() -> None:
     assert findings(heard=[there, hi]) == [f"{ANN}: what they wrote arrived in another order"]
 
 
+def test_an_inbound_text_that_nobody_wrote_is_found() -> None:
+    heard = [*innocent().heard, replace(innocent().heard[0], event_id="h9", sender="?", text="of yesterday")]
+    assert findings(heard=heard) == ["of yesterday: arrived, but nobody wrote it"]
+
+
 def test_a_seed_gives_one_plan() -> None:
     assert make_plan(7, 20, 50) == make_plan(7, 20, 50)
     assert make_plan(7, 20, 50) != make_plan(8, 20, 50)

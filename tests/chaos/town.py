@@ -89,7 +89,8 @@ class Town:
         return self
 
     def open(self, seed: int, per_second: float) -> None:
-        """Start the traffic: so many texts per second in all, and a fifth as many back."""
+        """Start the traffic, also again: so many texts per second in all, and a fifth as many back."""
+        self._leaving.clear()
         pause = len(self.shops) / per_second
         for number, shop in enumerate(self.shops):
             self._spawn(self._write, shop, random.Random(seed * 1_000 + number), pause)
@@ -100,6 +101,7 @@ class Town:
         self._leaving.set()
         for thread in self._threads:
             thread.join()
+        self._threads.clear()
         if self.failures:
             raise self.failures[0]
 
@@ -110,12 +112,16 @@ class Town:
                 self.box.control("POST", f"phones/{number}/online", {"online": False})
                 self._off.add(number)
 
+    def switch_on(self, *numbers: str) -> None:
+        """These phones are on again, and take what waits for them."""
+        with self._switching:
+            for number in self._off & set(numbers):
+                self.box.control("POST", f"phones/{number}/online", {"online": True})
+                self._off.discard(number)
+
     def switch_all_on(self) -> None:
         """All phones are on again."""
-        with self._switching:
-            for number in self._off:
-                self.box.control("POST", f"phones/{number}/online", {"online": True})
-            self._off.clear()
+        self.switch_on(*list(self._off))
 
     def _spawn(self, work: Callable[..., None], *arguments: object) -> None:
         def guarded() -> None:

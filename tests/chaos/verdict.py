@@ -183,6 +183,9 @@ def _inbound(ledgers: Ledgers) -> Iterable[str]:
     heard: dict[str, list[Heard]] = defaultdict(list)
     for one in ledgers.heard:
         heard[one.sender].append(one)
+    known = {text for texts in ledgers.written.values() for text in texts}
+    for text in sorted({one.text for one in ledgers.heard} - known):
+        yield f"{text}: arrived, but nobody wrote it"
     for sender, texts in ledgers.written.items():
         events: dict[str, set[tuple[str, str]]] = defaultdict(set)
         for one in heard[sender]:

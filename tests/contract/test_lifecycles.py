@@ -41,6 +41,7 @@ FULL = Lifecycle(
     ready_watchdog_at=START + 7,
     ready_timed_out=True,
     ready_source="poll",
+    authenticated_to_ready_ms=171,
     ready_poll_attempts=3,
     last_ready_poll_error="not yet",
     connecting_watchdog_at=START + 8,

@@ -12,6 +12,7 @@ from wahub.domain.instance import Disconnect, Stage
 from wahub.domain.message import Content
 from wahub.domain.outbox import SendAcked, SendNotStarted, SendResult, SendUncertain
 from wahub.ports.engine import (
+    LOGIN_REFUSED,
     CaughtUp,
     Closed,
     KeyVault,
@@ -25,6 +26,9 @@ from wahub.ports.engine import (
 )
 
 ME = OwnIdentity(phone="201234567890", lid="987654321012345", name="Shop")
+
+_REFUSALS = (Disconnect.LOGGED_OUT, Disconnect.BANNED, Disconnect.MULTIDEVICE_MISMATCH, Disconnect.BAD_SESSION)
+"""What a server says to a login that it refuses."""
 
 Answer = Callable[[MessageId, ChatId, Content], SendResult]
 
@@ -79,12 +83,16 @@ class FakeLink:
         """Log in with nothing waiting."""
         self.report(Opened(ME), CaughtUp(0))
 
-    def break_off(self, reason: Disconnect, code: int | None = None, stage: Stage | None = None) -> None:
+    def break_off(
+        self, reason: Disconnect, code: int | None = None, stage: Stage | None = None, detail: str | None = None
+    ) -> None:
         """The link ends; sends under way become uncertain. Its stage is what it got to, if none is given."""
         if not self._closed.is_set():
             self._closed.set()
-            got_to = Stage.OPEN if self.opened else Stage.REACHED
-            self.report(Closed(reason, code, "", stage or got_to))
+            got_to = stage or (Stage.OPEN if self.opened else Stage.REACHED)
+            if detail is None:
+                detail = LOGIN_REFUSED if got_to is Stage.REACHED and reason in _REFUSALS else ""
+            self.report(Closed(reason, code, detail, got_to))
 
     def lose_network(self) -> None:
         """Nothing gets through any more: the handshake fails, or the open link breaks."""

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import functools
 import json
-import os
 import shutil
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
-import uvicorn
+from tests.support.commands import KEY, Gateway, command, in_store, lines
 
-from wahub.adapters.local_wakeup import LocalWakeup
-from wahub.adapters.sql.database import open_database
-from wahub.adapters.system_clock import SystemClock
-from wahub.api.app import build_api
-from wahub.api.deps import ApiDeps, ApiSettings
 from wahub.cli import idempotency_file
 from wahub.cli.gateway import CommandError
 from wahub.domain.ids import ChatId, InstanceId, QueueId
@@ -31,41 +22,17 @@ from wahub.domain.instance import Config, State
 from wahub.domain.message import Text
 from wahub.domain.outbox import ItemState
 from wahub.ports.store import Tx
-from wahub.process import listen, url_of
 from wahub.services import instance, outbox
 from wahub.services.outbox import QueueLimits, SendRequest
 
-T = TypeVar("T")
-
 PHONE = "201224885551"
 SECRET_TEXT = "the secret recipe"
-KEY = "the-key-of-this-gateway"
 WAITING, LOST = QueueId("a" * 32), QueueId("b" * 32)
 
 
 def wahub(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `wahub outbox …` in an empty environment."""
-    return subprocess.run(
-        [sys.executable, "-m", "wahub", "outbox", *arguments],
-        cwd=directory,
-        env={"PATH": os.environ["PATH"], "HOME": str(directory), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
-def in_store(directory: Path, work: Callable[[Tx], T]) -> T:
-    """Run a transaction while no gateway has the store."""
-
-    async def run() -> T:
-        database = open_database(f"sqlite:///{directory}/wahub-data/wahub.db", SystemClock())
-        try:
-            return await database.write(work)
-        finally:
-            await database.close()
-
-    return asyncio.run(run())
+    """Run `wahub outbox …`."""
+    return command(directory, "outbox", *arguments, **environment)
 
 
 def fill(tx: Tx) -> None:
@@ -100,37 +67,6 @@ def store(tmp_path: Path, filled: Path) -> Path:
     return tmp_path
 
 
-class Gateway(threading.Thread):
-    """The API on a real socket, in a thread that holds the store as a gateway does."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(daemon=True)
-        self._directory = directory
-        self._listener = listen("127.0.0.1", 0)
-        self.url = url_of(self._listener)
-        self.up = threading.Event()
-        self.server: uvicorn.Server | None = None
-
-    def run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        clock = SystemClock()
-        database = open_database(f"sqlite:///{self._directory}/wahub-data/wahub.db", clock)
-        settings = ApiSettings(version="1.2.3", api_key=KEY)
-        app = build_api(ApiDeps(database, clock, LocalWakeup(clock), settings, lambda: True))
-        self.server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
-        self.up.set()
-        await self.server.serve(sockets=[self._listener])
-        await database.close()
-
-    def stop(self) -> None:
-        assert self.server is not None
-        self.server.should_exit = True
-        self.join(20)
-        assert not self.is_alive()
-
-
 @pytest.fixture
 def gateway(store: Path) -> Iterator[Gateway]:
     running = Gateway(store)
@@ -138,12 +74,6 @@ def gateway(store: Path) -> Iterator[Gateway]:
     assert running.up.wait(20)
     yield running
     running.stop()
-
-
-def lines(said: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    assert said.returncode == 0, said.stderr
-    assert "Traceback" not in said.stderr
-    return [json.loads(line) for line in said.stdout.splitlines()]
 
 
 def no_secrets(said: subprocess.CompletedProcess[str]) -> None:
@@ -209,7 +139,7 @@ def test_what_cannot_be_done_is_explained(store: Path, arguments: list[str], cod
 
 
 def test_beside_a_gateway_the_commands_ask_it(store: Path, gateway: Gateway) -> None:
-    (store / "wahub-data" / "run" / "gateway.json").write_text(json.dumps({"event": "listening", "url": gateway.url}))
+    gateway.announce()
     listed = wahub(store, "list", "--json", API_KEY=KEY)
     assert [item["queueId"] for item in lines(listed)] == [LOST, WAITING]
     (resolved,) = lines(wahub(store, "resolve", LOST, "--as", "sent", "--json", API_KEY=KEY))

@@ -17,14 +17,15 @@ from tests.fakes.clock import FakeClock
 
 from wahub.adapters.sql.database import open_database
 from wahub.domain.ids import ChatId, InstanceId, MessageId, QueueId, WorkerId
-from wahub.domain.instance import Config, Disconnect
+from wahub.domain.instance import Config, Disconnect, Stage
 from wahub.domain.lease import Lease
 from wahub.domain.message import Text
 from wahub.domain.outbox import Entry, Priority
+from wahub.domain.reconnect import Ended, ReconnectPolicy
 from wahub.ports.engine import OwnIdentity
 from wahub.ports.store import Database, Tx
 from wahub.services import instance as instances
-from wahub.services import outbox
+from wahub.services import lifecycle, outbox
 from wahub.services.outbox import Claimed, Idle, Prepared, QueueLimits, SendRequest, SendRules
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ T = TypeVar("T")
 ME = OwnIdentity(phone="201234567890", lid=None, name="Shop")
 LIMITS = QueueLimits(max_queue=40, item_ttl=3 * 86_400.0)
 FOR_EVER = 1e12
+UNLIMITED = ReconnectPolicy(restarts=0)
 """A lease term that no test outlives; terms end here by being claimed anew."""
 
 
@@ -115,8 +117,8 @@ class Shop:
         now, number = self.rig.now, self.rig.new_number()
 
         def work(tx: Tx) -> None:
-            instances.link_started(tx, self.lease, now)
-            instances.opened(tx, self.lease, ME, now, f"opened-{number}")
+            lifecycle.attempt(tx, self.lease, now, slow=False)
+            lifecycle.opened(tx, self.lease, ME, now, f"opened-{number}")
             outbox.start_evidence_wait(tx, self.lease, now, self.rules.policy)
 
         self.rig.write(work)
@@ -124,7 +126,8 @@ class Shop:
 
     def close_link(self, reason: Disconnect) -> None:
         now, number = self.rig.now, self.rig.new_number()
-        self.rig.write(lambda tx: instances.closed(tx, self.lease, reason, "", now, f"closed-{number}"))
+        ended = Ended(reason, Stage.OPEN, now, 0.5)
+        self.rig.write(lambda tx: lifecycle.closed(tx, self.lease, ended, "", UNLIMITED, f"closed-{number}"))
         self.linked = False
 
     def claim(self, on_prepare: Callable[[outbox.Prepare], bool | None]) -> Claimed | Idle:

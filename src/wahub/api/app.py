@@ -21,8 +21,11 @@ from wahub.api.deps import ApiDeps
 from wahub.api.edge import Edge
 from wahub.api.health import Health
 from wahub.api.hub import Hub
+from wahub.api.lifecycle import LifecycleRoutes
 from wahub.api.manage import ManageRoutes
+from wahub.api.metrics import Metrics
 from wahub.api.outbox import OutboxRoutes
+from wahub.api.system import AdminGuard, SystemRoutes
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -55,9 +58,13 @@ def build_api(deps: ApiDeps) -> FastAPI:
         redirect_slashes=False,
     )
     problems.register(app)
+    began = deps.clock.monotonic()
+    life = LifecycleRoutes(deps, lambda: deps.clock.monotonic() - began)
     # The prefix most clients use comes first, and of its routes the busiest.
     for prefix in ("/instances", "/api/v1/instances"):
         _add_hub(app, prefix, deps)
+        _add_life(app, prefix, life)
+    _add_system(app, deps, life)
     _add_health(app, deps)
     guard = Guard(settings.api_key, open_to_network=settings.open_to_network)
     app.add_middleware(Edge, guard=guard, now=deps.clock.now, production=settings.production)
@@ -102,6 +109,33 @@ def _add_hub(app: FastAPI, prefix: str, deps: ApiDeps) -> None:
     add("GET", one, hub.get, describe.GET)
     add("PUT", one, hub.change, describe.CHANGE)
     add("DELETE", one, hub.delete, describe.DELETE)
+
+
+def _add_life(app: FastAPI, prefix: str, life: LifecycleRoutes) -> None:
+    one = prefix + "/{instance:segment}"
+
+    def add(method: str, path: str, handler: Handler, described: dict[str, Any]) -> None:
+        app.add_api_route(one + path, _endpoint(handler), methods=[method], **described)
+
+    add("POST", "/restart", life.restart, describe.RESTART)
+    add("POST", "/retry", life.retry, describe.RETRY_INSTANCE)
+    add("GET", "/diagnostics", life.diagnostics, describe.DIAGNOSTICS)
+    add("GET", "/client/info-raw", life.info_raw, describe.INFO_RAW)
+    add("POST", "/client/pairing-code", life.pairing_code, describe.PAIRING_CODE)
+
+
+def _add_system(app: FastAPI, deps: ApiDeps, life: LifecycleRoutes) -> None:
+    guard, system = AdminGuard(deps.settings.admin_secret), SystemRoutes(deps, since=deps.clock.now())
+
+    def add(method: str, path: str, handler: Handler, described: dict[str, Any]) -> None:
+        app.add_api_route(path, _endpoint(guard.around(handler)), methods=[method], **described)
+
+    add("GET", "/system/status", system.status, describe.SYSTEM)
+    add("GET", "/__debug/system", system.status, describe.SYSTEM | describe.HIDDEN)
+    add("POST", "/system/force-normal", system.force_normal, describe.FORCE_NORMAL)
+    add("GET", "/__debug/env", system.environment, describe.DEBUG_ENV)
+    add("POST", "/__debug/instances/{instance:segment}/retry", life.debug_retry, describe.DEBUG_RETRY)
+    app.add_api_route("/metrics", _endpoint(Metrics(deps).metrics), methods=["GET"], **describe.METRICS)
 
 
 def _add_health(app: FastAPI, deps: ApiDeps) -> None:

@@ -141,13 +141,15 @@ class Fields:
             raise self._wrong(name, f"must contain strings of 1 to {limit} characters")
         return tuple(value)
 
-    def object(self, name: str) -> Fields:
-        """An object within; an empty one if it is not there."""
+    def object(self, name: str, member: str = "url") -> Fields:
+        """An object within; an empty one if it is not there. `member` is the field of it that errors show."""
         value = self.values.get(name)
         if value is None:
             value = {}
         if not isinstance(value, dict):
-            raise self._wrong(name, f"must be an object such as {{{name}: {{url: …}}}}, so {name}.url is missing")
+            raise self._wrong(
+                name, f"must be an object such as {{{name}: {{{member}: …}}}}, so {name}.{member} is missing"
+            )
         return Fields(value, self.form, f"{self.prefix}{name}.")
 
     def _wrong(self, name: str, text: str) -> InvalidFieldError:

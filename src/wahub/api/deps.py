@@ -59,6 +59,10 @@ class ApiDeps:
     """Whether every engine process that should run is running."""
     engine_processes: Callable[[], int] = lambda: 0
     """How many engine processes run."""
+    engine_heap_bytes: Callable[[], int] = lambda: 0
+    """What the engine processes said last of the heaps they use, garbage included."""
+    engine_handles: Callable[[], int] = lambda: 0
+    """The same of the timers, sockets and pipes that they hold."""
     restore_queue: Callable[[], RestoreQueue] = RestoreQueue
     """The row of instances that wait to come back, as it stands."""
     loop_lag_ms: Callable[[], float] = lambda: 0.0

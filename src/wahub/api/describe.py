@@ -42,7 +42,33 @@ _WEBHOOK = {
     "type": "object",
     "properties": {"url": _TEXT, "events": {"type": "array", "items": _TEXT, "description": "Empty: all of them"}},
 }
-_CONFIG = {"name": _TEXT, "webhook": _WEBHOOK, **_TYPING}
+_ENGINE = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "deviceName": {
+            "type": ["string", "null"],
+            "minLength": 1,
+            "maxLength": 50,
+            "description": "What the phone's list of linked devices shows, from the next pairing on",
+        },
+        "markOnline": {
+            "type": ["boolean", "null"],
+            "description": "Whether the account appears online while it is linked",
+        },
+    },
+}
+_CONFIG = {
+    "name": _TEXT,
+    "webhook": _WEBHOOK,
+    **_TYPING,
+    "proxy": {
+        "type": ["string", "null"],
+        "description": "http://, https:// or socks5:// URL with a port, perhaps with user:password@; empty or null: "
+        "none. Replies show it without user and password",
+    },
+    "engine": _ENGINE,
+}
 _CHAT = {"type": "string", "description": "A phone number, or an id that ends in @g.us or @lid"}
 _OPTIONS = {
     "idempotencyKey": {"type": "string", "maxLength": 255},
@@ -101,7 +127,14 @@ CREATE = _route(
 GET = _route("One instance", _UNKNOWN)
 CHANGE = _route("Change what is supplied", {400: "A field is wrong", **_UNKNOWN}, body={"properties": _CONFIG})
 DELETE = _route("Unlink it and remove everything of it", {})
-QR = _route("The QR code to scan, a PNG in base64", {404: "No such instance, or no code at this moment"})
+QR = _route(
+    "The QR code to scan: JSON with a PNG in base64, or what `format` names",
+    {400: "format is none of the three words", 404: "No such instance, or no code at this moment"},
+    parameters=(
+        _INSTANCE,
+        {"name": "format", "in": "query", "required": False, "schema": {"enum": ["png", "svg", "text"]}},
+    ),
+)
 STATUS = _route("What the link does", _UNKNOWN)
 ME = _route("The linked account", {400: "The instance is not ready", **_UNKNOWN})
 LOGOUT = _route(
@@ -110,6 +143,29 @@ LOGOUT = _route(
     body={"properties": {"keep": {"enum": [0, 1], "default": 0}}},
 )
 FIGURES = _route("State, counters and rate limits", _UNKNOWN)
+RESTART = _route(
+    "Open its link anew; `hard` with nothing left of the old one",
+    {400: "type is neither soft nor hard, it waits for a QR scan, or it is restricted", **_UNKNOWN},
+    body={"properties": {"type": {"enum": ["soft", "hard"], "default": "soft"}}},
+    good={200: "It will be, in the background"},
+)
+RETRY_INSTANCE = _route(
+    "Begin anew from `error` or `failed_qr_timeout`",
+    {400: "It is in another state: restart it instead", **_UNKNOWN},
+    good={200: "It will, in the background"},
+)
+DIAGNOSTICS = _route("All that is known of its life: timers, endings, incidents, mute links, this process", _UNKNOWN)
+INFO_RAW = _route("The linked account in any state, for debugging", _UNKNOWN)
+PAIRING_CODE = _route(
+    "A code to type into the phone, instead of scanning a QR code",
+    {
+        400: "phone is no number, the instance is linked already, or WhatsApp refused the number",
+        **_UNKNOWN,
+        503: "No answer in 25 seconds",
+    },
+    body={"required": ["phone"], "properties": {"phone": {"type": "string", "description": "With the country code"}}},
+    good={200: "The code, and until when it can be typed"},
+)
 
 
 def _accepts(summary: str, required: list[str], properties: dict[str, Any]) -> dict[str, Any]:
@@ -169,4 +225,30 @@ IMPORT = _route(
     tag="sending",
     body={"required": ["records"], "properties": {"records": _RECORDS}},
 )
+
+_ADMIN_HEADER = {"name": "X-Admin-Debug-Secret", "in": "header", "required": False, "schema": _TEXT}
+_FORBIDDEN = {403: "ADMIN_DEBUG_SECRET is set, and the header is not it"}
+
+
+def _admin(
+    summary: str,
+    errors: dict[int, str] | None = None,
+    *,
+    parameters: tuple[dict[str, Any], ...] = (),
+    good: dict[int, str] | None = None,
+) -> dict[str, Any]:
+    found = {**_FORBIDDEN, **(errors or {})}
+    return _route(summary, found, tag="system", parameters=(*parameters, _ADMIN_HEADER), good=good)
+
+
+SYSTEM = _admin("What the process does: all instances, and those that wait to come back")
+FORCE_NORMAL = _admin("Nothing: the mode is always normal")
+DEBUG_ENV = _admin("The machine as this process sees it")
+DEBUG_RETRY = _admin(
+    "Begin anew from `error` or `failed_qr_timeout`",
+    {400: "It is in another state", **_UNKNOWN},
+    parameters=(_INSTANCE,),
+    good={202: "Queued"},
+)
+METRICS = _route("Prometheus text", {}, tag="system", parameters=())
 HEALTH = _route("Health, without a key", {503: "Not healthy"}, tag="health", parameters=())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,18 +87,18 @@ def _touch(tx: Tx) -> None:
 def machine() -> dict[str, Any]:
     """Load and memory, as far as this system tells."""
     load = os.getloadavg()
-    total, used = _memory()
+    total, used = memory()
     return {
         "cpuPercent": round(min(load[0] / (os.cpu_count() or 1) * 100, 100.0), 1),
         "loadavg": [round(figure, 2) for figure in load],
         "memoryUsedMB": round(used / _MEGABYTE),
         "memoryTotalMB": round(total / _MEGABYTE),
         "memoryPercent": round(used / total * 100, 1) if total else 0.0,
-        "processRssMB": round(_own_memory() / _MEGABYTE),
+        "processRssMB": round(own_memory() / _MEGABYTE),
     }
 
 
-def _memory() -> tuple[int, int]:
+def memory() -> tuple[int, int]:
     """Bytes of memory in all and in use. Where there is no /proc, what is in use is not known and 0."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
@@ -107,13 +108,16 @@ def _memory() -> tuple[int, int]:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), 0
 
 
-def _own_memory() -> int:
+def own_memory() -> int:
     """Bytes that this process holds; where there is no /proc, the most it ever held."""
     try:
         pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
-        import resource
+        return peak_memory()
 
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+
+def peak_memory() -> int:
+    """The most bytes that this process ever held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

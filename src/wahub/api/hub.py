@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from starlette.requests import Request
@@ -46,8 +47,12 @@ def path_id(request: Request) -> InstanceId:
     return instance_id(request.path_params["instance"])
 
 
-_picture = lru_cache(maxsize=64)(qr.png_base64)
+_picture = lru_cache(maxsize=64)(qr.png)
+_drawing = lru_cache(maxsize=64)(qr.svg)
 """Clients ask for the same code every few seconds, and drawing it takes milliseconds of the event loop."""
+
+_PRIVATE = {"Cache-Control": "no-store"}
+"""Whoever has the code can link the account, so no cache between us and the caller may keep it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ class Hub:
 
     async def get(self, request: Request) -> Response:
         """`GET /instances/{id}`."""
-        return schemas.success({"instance": schemas.list_item(await self._get(path_id(request)))})
+        return schemas.success({"instance": schemas.detailed(await self._get(path_id(request)))})
 
     async def change(self, request: Request) -> Response:
         """`PUT /instances/{id}`: only what is supplied changes; the id never does."""
@@ -116,10 +121,17 @@ class Hub:
         fields = await self._fields(request)
         try:
             change = schemas.read_change(fields, block_private=self.deps.settings.block_private)
+            engine = schemas.read_engine(fields)
         except CallerError:
             await self._get(wanted)  # an unknown instance is the more helpful thing to say
             raise
-        changed = await self.deps.database.write(lambda tx: instance.update(tx, wanted, change))
+
+        def work(tx: Tx) -> Instance:
+            known = tx.instances.get(wanted, for_update=True)
+            options = replace(known.config.engine, **engine) if known is not None and engine else None
+            return instance.update(tx, wanted, replace(change, engine=options))
+
+        changed = await self.deps.database.write(work)
         self.deps.wakeup.notify(INSTANCES)
         shown = schemas.brief(changed)
         data = {"data": {**shown, "instance": shown}} if self.official else {}
@@ -174,18 +186,27 @@ class Hub:
         return True
 
     async def qr(self, request: Request) -> Response:
-        """`GET /instances/{id}/client/qr`: the code to scan, while it is valid."""
+        """`GET /instances/{id}/client/qr`: the code to scan, while it is valid; with `format` as a picture or text."""
         seen = (await self._get(path_id(request))).observed
+        wanted = Fields(dict(request.query_params), form=True).choice("format", ("png", "svg", "text"))
         if seen.qr is None or (seen.qr_expires_at is not None and seen.qr_expires_at <= self.deps.clock.now()):
             raise QrNotAvailableError
-        shown = {"qrCode": {"data": {"qr_code": _picture(seen.qr)}}}
-        return schemas.success(shown, headers={"Cache-Control": "no-store"})
+        if wanted == "text":
+            return Response(seen.qr, headers=_PRIVATE, media_type="text/plain")
+        if wanted == "svg":
+            return Response(_drawing(seen.qr), headers=_PRIVATE, media_type="image/svg+xml")
+        if wanted == "png":
+            return Response(_picture(seen.qr), headers=_PRIVATE, media_type="image/png")
+        shown = {"qrCode": {"data": {"qr_code": base64.b64encode(_picture(seen.qr)).decode("ascii")}}}
+        return schemas.success(shown, headers=_PRIVATE)
 
     async def status(self, request: Request) -> Response:
         """`GET /instances/{id}/client/status`."""
         wanted = path_id(request)
-        found, depth = await self.deps.database.read(lambda tx: (instance.get(tx, wanted), tx.line.depth(wanted)))
-        shown = schemas.client_status(found, depth, self.deps.settings.ready_watchdog_ms)
+        found, record, depth = await self.deps.database.read(
+            lambda tx: (instance.get(tx, wanted), tx.lifecycles.get(wanted), tx.line.depth(wanted))
+        )
+        shown = schemas.client_status(found, record, depth, self.deps.settings.ready_watchdog_ms)
         return schemas.success({"clientStatus": shown})
 
     async def me(self, request: Request) -> Response:

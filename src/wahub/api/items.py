@@ -10,10 +10,10 @@ from typing import Any
 from starlette.responses import Response
 
 from wahub.api.schemas import iso_or_none, loop_runs, reply
-from wahub.domain.times import iso
 from wahub.domain.ids import mask_chat
 from wahub.domain.message import Poll
 from wahub.domain.outbox import OUTREACH_REASON, Entry, ItemState
+from wahub.domain.times import iso
 from wahub.services.outbox import Accepted, QueueItem, QueueView
 
 _WAITS = (ItemState.QUEUED, ItemState.UNKNOWN)

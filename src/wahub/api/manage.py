@@ -78,8 +78,11 @@ class ManageRoutes:
         """`GET /instances/{id}/status`."""
         wanted, now, settings = path_id(request), self.deps.clock.now(), self.deps.settings
 
-        view = await self.deps.database.read(lambda tx: outbox.status(tx, wanted, now))
-        shown = schemas.status_page(view, settings.pace, settings.limits.max_queue)
+        view, record = await self.deps.database.read(
+            lambda tx: (outbox.status(tx, wanted, now), tx.lifecycles.get(wanted))
+        )
+        since = now - settings.restart_window
+        shown = schemas.status_page(view, record, settings.pace, settings.limits.max_queue, since)
         if view.outreach_locked:
             shown["queue"]["reason"] = OUTREACH_REASON
         return schemas.success(shown)

@@ -15,17 +15,21 @@ import msgspec
 from starlette.responses import Response
 
 from wahub.api.body import Fields
-from wahub.domain.times import iso
 from wahub.domain.errors import InvalidFieldError
-from wahub.domain.instance import Config, Disconnect, Instance, State, public_status
+from wahub.domain.instance import Config, EngineOptions, Instance, State, public_status
+from wahub.domain.lifecycle import Lifecycle
 from wahub.domain.pacing import Pace
+from wahub.domain.proxy import check_proxy, mask_proxy
 from wahub.domain.target import check_url
+from wahub.domain.times import iso
 from wahub.services.instance import ConfigChange
 from wahub.services.outbox import StatusView
 
 MAX_NAME = 255
 MAX_URL = 2_048
 _TYPING_TARGETS = ("customer", "merchant")
+_ENGINE_FIELDS = frozenset({"deviceName", "markOnline"})
+_MAX_DEVICE_NAME = 50
 
 _encode = msgspec.json.Encoder().encode
 
@@ -60,12 +64,14 @@ def read_config(fields: Fields, name: str, *, block_private: bool) -> Config:
     if not url:
         raise InvalidFieldError("webhook.url is required")
     check_url(url, block_private=block_private)
-    change = _typing(fields, webhook)
-    return change.apply(Config(name, url, _events(webhook) or ()))
+    config = Config(
+        name, url, _events(webhook) or (), proxy=read_proxy(fields) or None, engine=EngineOptions(**read_engine(fields))
+    )
+    return _typing(fields, webhook).apply(config)
 
 
 def read_change(fields: Fields, *, block_private: bool) -> ConfigChange:
-    """What a PUT changes; a supplied empty list of events means all of them."""
+    """What a PUT changes, but for its `engine`; a supplied empty list of events means all of them."""
     name = fields.text("name", MAX_NAME)
     if name == "":
         raise InvalidFieldError("name must not be empty: leave it out or give it a value")
@@ -74,7 +80,33 @@ def read_change(fields: Fields, *, block_private: bool) -> ConfigChange:
     if url is not None:
         check_url(url, block_private=block_private)
     typing = _typing(fields, webhook)
-    return ConfigChange(name, url, _events(webhook), typing.typing_enabled, typing.apply_typing_to)
+    events, proxy = _events(webhook), read_proxy(fields)
+    return ConfigChange(name, url, events, typing.typing_enabled, typing.apply_typing_to, proxy)
+
+
+def read_proxy(fields: Fields) -> str | None:
+    """The `proxy`: a URL that may be used, an empty text to take it away (also null), None if it is not there."""
+    if "proxy" not in fields.values:
+        return None
+    url = fields.text("proxy", MAX_URL) or ""
+    if url:
+        check_proxy(url)
+    return url
+
+
+def read_engine(fields: Fields) -> dict[str, Any]:
+    """What `engine` supplies, as fields of EngineOptions; null leaves an option to the engine again."""
+    given = fields.object("engine", "deviceName")
+    if not given.values.keys() <= _ENGINE_FIELDS:
+        raise InvalidFieldError(f"engine may contain only {' and '.join(sorted(_ENGINE_FIELDS))}")
+    found: dict[str, Any] = {}
+    if "deviceName" in given.values:
+        found["device_name"] = device = given.text("deviceName", _MAX_DEVICE_NAME)
+        if device is not None and not (device.strip() and device.isprintable()):
+            raise InvalidFieldError(f"engine.deviceName must be 1 to {_MAX_DEVICE_NAME} printable characters")
+    if "markOnline" in given.values:
+        found["mark_online"] = given.boolean("markOnline")
+    return found
 
 
 def _events(webhook: Fields) -> tuple[str, ...] | None:
@@ -113,12 +145,35 @@ def list_item(instance: Instance) -> dict[str, Any]:
     return item
 
 
-def client_status(instance: Instance, depth: int, ready_watchdog_ms: int) -> dict[str, Any]:
-    """The `clientStatus` object. A socket engine reports `ready` by an event, so nothing is ever polled."""
+def detailed(instance: Instance) -> dict[str, Any]:
+    """One instance by itself: the item of the list, and how it reaches WhatsApp."""
+    return {**list_item(instance), **settings_of(instance)}
+
+
+def settings_of(instance: Instance) -> dict[str, Any]:
+    """Its proxy without user and password, and its engine settings; null is the engine's own choice."""
+    engine = instance.config.engine
+    return {
+        "proxy": mask_proxy(instance.config.proxy),
+        "engine": {"deviceName": engine.device_name, "markOnline": engine.mark_online},
+    }
+
+
+def readiness(instance: Instance, record: Lifecycle) -> dict[str, Any]:
+    """How it became ready, for the replies that tell it."""
     seen = instance.observed
-    elapsed = None
-    if seen.authenticated_at is not None and seen.ready_at is not None and seen.ready_at >= seen.authenticated_at:
-        elapsed = round((seen.ready_at - seen.authenticated_at) * 1000)
+    return {
+        "readySource": (record.ready_source or "event") if seen.ready_at is not None else None,
+        "readyAt": iso_or_none(seen.ready_at),
+        "authenticatedToReadyMs": record.authenticated_to_ready_ms,
+        "readyPollAttempts": record.ready_poll_attempts,
+        "lastReadyPollError": record.last_ready_poll_error,
+    }
+
+
+def client_status(instance: Instance, record: Lifecycle, depth: int, ready_watchdog_ms: int) -> dict[str, Any]:
+    """The `clientStatus` object."""
+    seen = instance.observed
     status: dict[str, Any] = {
         "instanceStatus": public_status(seen.state),
         "instanceId": instance.id,
@@ -129,13 +184,9 @@ def client_status(instance: Instance, depth: int, ready_watchdog_ms: int) -> dic
         "lastDisconnectReason": seen.last_disconnect_reason,
         "restartAttempts": seen.restart_attempts,
         "readyWatchdogMs": ready_watchdog_ms,
-        "readyWatchdogStartAt": None,
+        "readyWatchdogStartAt": iso_or_none(record.ready_watchdog_at),
         "authenticatedAt": iso_or_none(seen.authenticated_at),
-        "readySource": "event" if seen.ready_at is not None else None,
-        "readyAt": iso_or_none(seen.ready_at),
-        "authenticatedToReadyMs": elapsed,
-        "readyPollAttempts": 0,
-        "lastReadyPollError": None,
+        **readiness(instance, record),
     }
     if seen.last_error:
         status["lastError"] = seen.last_error
@@ -158,7 +209,9 @@ def me(instance: Instance) -> dict[str, Any]:
 # --- the status page --------------------------------------------------------------------------------------------------
 
 
-def status_page(view: StatusView, pace: Pace, max_queue: int) -> dict[str, Any]:
+def status_page(
+    view: StatusView, record: Lifecycle, pace: Pace, max_queue: int, restarts_since: float
+) -> dict[str, Any]:
     """The object of `GET …/status`. Counts are those inside the rolling windows; a `max` of 0 means unlimited."""
     instance, seen, counters = view.instance, view.instance.observed, view.counters
     return {
@@ -169,9 +222,7 @@ def status_page(view: StatusView, pace: Pace, max_queue: int) -> dict[str, Any]:
             "lastReadyAt": iso_or_none(seen.last_ready_at),
             "lastDisconnectAt": iso_or_none(seen.last_disconnect_at),
             "lastDisconnectReason": seen.last_disconnect_reason,
-            "lastAuthFailureAt": iso_or_none(
-                seen.last_disconnect_at if seen.last_disconnect_reason == Disconnect.LOGGED_OUT else None
-            ),
+            "lastAuthFailureAt": iso_or_none(record.last_auth_failure_at),
             "lastEvent": seen.last_event,
         },
         "queue": {
@@ -181,10 +232,9 @@ def status_page(view: StatusView, pace: Pace, max_queue: int) -> dict[str, Any]:
         },
         "reconnection": {
             "restartAttempts": seen.restart_attempts,
-            # A lost link is followed by an attempt at once, and no window limits how many there may be (0.12).
-            "lastRestartAt": iso_or_none(seen.last_disconnect_at if seen.restart_attempts else None),
-            "restartHistoryLength": seen.restart_attempts,
-            "rateLimitExceeded": False,
+            "lastRestartAt": iso_or_none(record.last_restart_at),
+            "restartHistoryLength": sum(at > restarts_since for at in record.restarts),
+            "rateLimitExceeded": seen.state is State.PAUSED and record.pause_reason == "restart_limit",
         },
         "rateLimits": {
             "sendsPerMinute": _window(view.minute, pace.per_minute),

@@ -10,6 +10,7 @@ from wahub import __version__
 from wahub.cli.demo_command import demo
 from wahub.cli.doctor import doctor
 from wahub.cli.engines import engines
+from wahub.cli.instances import instances
 from wahub.cli.outbox import outbox
 from wahub.cli.sandbox import sandbox
 from wahub.cli.serve import serve
@@ -44,4 +45,5 @@ app.command()(sandbox)
 app.command()(demo)
 app.command()(doctor)
 app.add_typer(engines, name="engines")
+app.add_typer(instances, name="instances")
 app.add_typer(outbox, name="outbox")

@@ -72,8 +72,12 @@ def _json_of(answer: httpx.Response) -> Any:
 
 
 @asynccontextmanager
-async def open_api(settings: Settings) -> AsyncIterator[Api]:
-    """The API that has the store which the settings name. CommandError if there is none."""
+async def open_api(settings: Settings, *, needs_worker: bool = False) -> AsyncIterator[Api]:
+    """The API that has the store which the settings name. CommandError if there is none.
+
+    `needs_worker`: what is asked is done by a gateway that runs. On SQLite, whoever can open the store knows that none
+    does; of other stores nobody can tell, and the request waits there for one.
+    """
     if settings.gateway_url is not None:
         async with _remote(settings, settings.gateway_url) as api:
             yield api
@@ -84,6 +88,8 @@ async def open_api(settings: Settings) -> AsyncIterator[Api]:
             yield api
         return
     try:
+        if needs_worker and store_url.parse(settings.database_url).get_backend_name() == "sqlite":
+            raise CommandError("no gateway runs on this data: start it, and its instances come back by themselves")
         async with _in_process(database) as api:
             yield api
     finally:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wahub.cli.exits import Exit, errors_to_exit_codes
-from wahub.cli.flags import given
+from wahub.cli.with_api import DataDir, Json, Url, run
 from wahub.domain.outbox import ItemState, Verdict
 
 if TYPE_CHECKING:
@@ -26,12 +25,7 @@ class Queued(StrEnum):
     SENT = "sent"
 
 
-_DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where all state lives. Default: ./wahub-data.")]
-_Url = Annotated[
-    str | None, typer.Option("--url", help="A running gateway. Default: the one that uses the data directory, if any.")
-]
 _Instance = Annotated[str | None, typer.Option("--instance", help="Only this instance, by id or name.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 _Id = Annotated[str, typer.Argument(metavar="QUEUE_ID", help="The queueId that the send was answered with.")]
 
 
@@ -45,9 +39,9 @@ def list_items(
     instance: _Instance = None,
     state: Annotated[ItemState | None, typer.Option(help="Only items in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 50,
-    as_json: _Json = False,
-    data_dir: _DataDir = None,
-    url: _Url = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    url: Url = None,
 ) -> None:
     """The latest items, newest first."""
 
@@ -56,31 +50,31 @@ def list_items(
 
         outbox_work.print_list(await outbox_work.latest(api, instance, state, limit), as_json=as_json)
 
-    _run(work, data_dir, url)
+    run(work, data_dir, url)
 
 
 @outbox.command()
 def show(
-    queue_id: _Id, instance: _Instance = None, as_json: _Json = False, data_dir: _DataDir = None, url: _Url = None
+    queue_id: _Id, instance: _Instance = None, as_json: Json = False, data_dir: DataDir = None, url: Url = None
 ) -> None:
     """One item: its fate, and how it came to it."""
-    _run(_one(queue_id, instance, "GET", as_json=as_json), data_dir, url)
+    run(_one(queue_id, instance, "GET", as_json=as_json), data_dir, url)
 
 
 @outbox.command()
 def cancel(
-    queue_id: _Id, instance: _Instance = None, as_json: _Json = False, data_dir: _DataDir = None, url: _Url = None
+    queue_id: _Id, instance: _Instance = None, as_json: Json = False, data_dir: DataDir = None, url: Url = None
 ) -> None:
     """Take an item back that never was on the wire."""
-    _run(_one(queue_id, instance, "DELETE", as_json=as_json), data_dir, url)
+    run(_one(queue_id, instance, "DELETE", as_json=as_json), data_dir, url)
 
 
 @outbox.command()
 def retry(
-    queue_id: _Id, instance: _Instance = None, as_json: _Json = False, data_dir: _DataDir = None, url: _Url = None
+    queue_id: _Id, instance: _Instance = None, as_json: Json = False, data_dir: DataDir = None, url: Url = None
 ) -> None:
     """Try an item again now, under the same message id: one that waits, or that failed, expired or was cancelled."""
-    _run(_one(queue_id, instance, "POST", "retry", as_json=as_json), data_dir, url)
+    run(_one(queue_id, instance, "POST", "retry", as_json=as_json), data_dir, url)
 
 
 @outbox.command()
@@ -88,13 +82,13 @@ def resolve(
     queue_id: _Id,
     verdict: Annotated[Verdict, typer.Option("--as", help="What became of it, or what to do.")],
     instance: _Instance = None,
-    as_json: _Json = False,
-    data_dir: _DataDir = None,
-    url: _Url = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    url: Url = None,
 ) -> None:
     """Say what became of an item whose fate is unknown, or have it sent once more under the same message id."""
     body = {"as": verdict.value}
-    _run(_one(queue_id, instance, "POST", "resolve", body=body, as_json=as_json), data_dir, url)
+    run(_one(queue_id, instance, "POST", "resolve", body=body, as_json=as_json), data_dir, url)
 
 
 @outbox.command("import-idempotency")
@@ -104,9 +98,9 @@ def import_idempotency(
     queued: Annotated[
         Queued, typer.Option(help="What to do about messages that were queued: nobody knows whether they went out.")
     ] = Queued.SKIP,
-    as_json: _Json = False,
-    data_dir: _DataDir = None,
-    url: _Url = None,
+    as_json: Json = False,
+    data_dir: DataDir = None,
+    url: Url = None,
 ) -> None:
     """Take over the idempotency keys of messages that were sent, so that nobody is messaged twice after moving over."""
 
@@ -117,7 +111,7 @@ def import_idempotency(
         report = await idempotency_file.import_all(api, records, instance, queued_as_sent=queued is Queued.SENT)
         report.print(as_json=as_json)
 
-    _run(work, data_dir, url)
+    run(work, data_dir, url)
 
 
 def _one(
@@ -133,24 +127,3 @@ def _one(
         outbox_work.print_item(found["data"], as_json=as_json)
 
     return work
-
-
-def _run(work: Callable[[Api], Awaitable[None]], data_dir: Path | None, url: str | None) -> None:
-    import asyncio
-
-    from wahub import telemetry
-    from wahub.cli.gateway import CommandError, open_api
-    from wahub.config import load_settings
-
-    async def run() -> None:
-        async with open_api(settings) as api:
-            await work(api)
-
-    with errors_to_exit_codes():
-        settings = load_settings(**given(data_dir=data_dir, gateway_url=url))
-        telemetry.configure("error")
-        try:
-            asyncio.run(run())
-        except CommandError as error:
-            typer.echo(f"wahub: {error}", err=True)
-            raise typer.Exit(int(Exit.FAILED)) from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import typer
 
+from wahub.cli import printing
 from wahub.cli.gateway import Api, CommandError, NotFoundError
 from wahub.domain.outbox import ItemState
 
@@ -47,37 +47,20 @@ async def owner_of(api: Api, queue_id: str, instance: str | None) -> str:
 
 def print_list(items: Sequence[Item], *, as_json: bool) -> None:
     """One item per line, or a table."""
-    if as_json:
-        for item in items:
-            _print_json(item)
-        return
-    if not items:
-        typer.echo("nothing")
-        return
-    rows = [_COLUMNS, *(tuple(_cell(item[name]) for name in _COLUMNS) for item in items)]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(_COLUMNS))]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if not as_json:
+        printing.as_table(_COLUMNS, items)
+    for item in items if as_json else ():
+        printing.as_json(item)
 
 
 def print_item(item: Item, *, as_json: bool) -> None:
     """One item with its timeline."""
     if as_json:
-        _print_json(item)
+        printing.as_json(item)
         return
     for name, value in item.items():
         if name not in ("id", "timeline"):
-            typer.echo(f"{name:<14}  {_cell(value)}")
+            typer.echo(f"{name:<14}  {printing.cell(value)}")
     typer.echo("timeline")
     for moment in item["timeline"]:
         typer.echo(f"  {moment['at']}  {moment['event']}  {moment['detail'] or ''}".rstrip())
-
-
-def _print_json(item: Item) -> None:
-    typer.echo(json.dumps(item, ensure_ascii=False))
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -67,6 +67,9 @@ class PairingSettings(Group):
 class LostLinkSettings(Group):
     """Links that are lost."""
 
+    handshake_timeout_ms: int = setting(
+        45_000, "HANDSHAKE_TIMEOUT_MS", _LOST, "How long the encrypted handshake may take", ge=1
+    )
     connect_timeout_ms: int = setting(
         60_000, "WHATSAPP_CONNECT_TIMEOUT_MS", _LOST, "How long an attempt may take until it is logged in", ge=1
     )
@@ -135,6 +138,9 @@ class RestartSettings(Group):
 class MuteSettings(Group):
     """Links that are mute or idle."""
 
+    keep_alive_ms: int = setting(
+        30_000, "LINK_KEEP_ALIVE_MS", _MUTE, "How often WhatsApp is asked for a sign of life", ge=50
+    )
     stale_link_ms: int = setting(
         300_000, "STALE_LINK_MS", _MUTE, "A link without any frame for this long is opened anew", ge=1
     )
@@ -170,6 +176,9 @@ class RestoreSettings(Group):
 
     restore_concurrency: int = setting(
         4, "RESTORE_CONCURRENCY", _RESTORE, "How many instances come back at the same time", ge=1
+    )
+    return_spacing_ms: int = setting(
+        250, "RETURN_SPACING_MS", _RESTORE, "Pause between two links that return after all were cut off", ge=0
     )
     restore_jitter_ms: Annotated[tuple[int, int], NoDecode] = setting(
         (2_000, 5_000), "RESTORE_JITTER_MS", _RESTORE, "Shortest and longest pause between two starts in one place"

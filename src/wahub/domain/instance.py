@@ -27,13 +27,21 @@ class State(StrEnum):
     """Observed state (contract B.1)."""
 
     CONNECTING = "connecting"
+    """Set up for the first time, logging in after a scan, or on its way back to ready. Sends are queued."""
     NEEDS_QR = "needs_qr"
+    """It waits for a scan: never paired, or WhatsApp said that the credentials are dead. New sends are refused."""
     READY = "ready"
+    """Logged in: the queue is drained."""
     DISCONNECTED = "disconnected"
+    """Its link was lost, and attempts to get it back go on. Sends are queued."""
     PAUSED = "paused"
+    """No attempt for a while, or before a request. Sends are queued."""
     RESTRICTED = "restricted"
+    """WhatsApp refuses the account. Nothing is tried before a request. Sends are queued."""
     ERROR = "error"
+    """It failed for good; a request begins anew. Sends are queued."""
     FAILED_QR_TIMEOUT = "failed_qr_timeout"
+    """Nobody scanned in time; a request begins anew. New sends are refused."""
 
 
 class Event(StrEnum):
@@ -44,29 +52,45 @@ class Event(StrEnum):
     LINK_RETRIED = "link_retried"
     """One of the slow attempts after the fast ones: nothing promises that it will do better (contract 0.12)."""
     QR = "qr"
+    """There is a code to scan."""
     QR_ENDED = "qr_ended"
     """All codes of a round were shown and none was scanned."""
     QR_GIVEN_UP = "qr_given_up"
+    """No more codes before a request."""
     PAIRED = "authenticated"
+    """A phone scanned the code, or its owner typed ours."""
     OPENED = "ready"
+    """A link is logged in."""
     LINK_LOST = "disconnected"
+    """A link ended, or could not be had, and credentials are as good as before."""
     PAIRING_LOST = "pairing_lost"
     """A link of an account that is not linked yet broke: it goes on being set up."""
     COOLDOWN = "cooldown"
+    """A link was lost, and a pause comes before the first attempt."""
     COOLDOWN_OVER = "cooldown_over"
+    """A pause ended by itself."""
     RESTART_REQUIRED = "restart_required"
+    """A link ended for another one to follow at once: after a scan, or because we wanted it so."""
     RESTART = "restart"
+    """A restart begins, by a request or by a timer."""
     LOGGED_OUT = "logged_out"
+    """The account was unlinked: on the phone, or by a request."""
     AUTH_FAILED = "auth_failure"
     """The login was refused: the credentials are dead."""
     REPLACED = "replaced"
+    """Another client uses the session."""
     RESTRICTED = "restricted"
+    """WhatsApp refuses the account."""
     LIMIT_REACHED = "restart_limit"
+    """Links were lost too often within the restart window."""
     EXHAUSTED = "reconnect_exhausted"
     """The fast attempts are used up, and the operator wants a new scan then (RECONNECT_EXHAUSTED=needs_qr)."""
     READY_TIMED_OUT = "ready_timeout"
+    """The account did not become ready in time."""
     FAILED = "failed"
+    """What was tried failed for good."""
     RETRY = "retry"
+    """A request to begin anew."""
 
 
 class Stage(StrEnum):
@@ -84,25 +108,37 @@ class Disconnect(StrEnum):
     """Why a link ended (contract B.6), mapped once by each engine adapter from its own codes."""
 
     LOGGED_OUT = "logged_out"
+    """401: the owner removed this device, or the login was refused for good."""
     BANNED = "banned"
+    """403: WhatsApp refuses the account."""
     TIMED_OUT = "timed_out"
+    """408: the connection broke or said nothing any more."""
     MULTIDEVICE_MISMATCH = "multidevice_mismatch"
+    """411: the phone does not support linked devices as this one is linked."""
     CONNECTION_CLOSED = "connection_closed"
+    """428: the server closed the connection."""
     REPLACED = "replaced"
+    """440: another client uses the same session."""
     BAD_SESSION = "bad_session"
+    """500: the server failed, or does not understand the session."""
     UNAVAILABLE = "unavailable"
+    """503: the server has no time."""
     RESTART_REQUIRED = "restart_required"
+    """515: a new connection with the same credentials is wanted, as after each pairing."""
     QR_EXPIRED = "qr_expired"
     """All pairing codes of one round were shown and none was scanned."""
     TERM_EXPIRED = "term_expired"
     """The engine closed the link because its lease term was not extended."""
     ENGINE_DIED = "engine_died"
+    """Our own engine process ended."""
     CLOSED_BY_US = "closed_by_us"
+    """The worker closed it: it stops, or lost the lease."""
     RECYCLED = "recycled"
     """We ended it on purpose, to open another at once: the process was swollen, or a caller or a timer asked."""
     CREDENTIALS_UNREADABLE = "credentials_unreadable"
     """What the store holds is no session: trying again changes nothing."""
     UNKNOWN = "unknown"
+    """Anything else, faults of our own included."""
 
 
 _RECONNECTING = {
@@ -170,6 +206,8 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     },
     State.RESTRICTED: {
         Event.RESTRICTED: State.RESTRICTED,
+        Event.LINK_LOST: State.RESTRICTED,
+        Event.AUTH_FAILED: State.NEEDS_QR,
         # By hand only, once the restriction is over.
         Event.RESTART: State.CONNECTING,
         # A caller unlinks it, to pair another account.
@@ -177,6 +215,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     },
     State.ERROR: {
         Event.RETRY: State.CONNECTING,
+        Event.PAIRED: State.ERROR,
         Event.LINK_STARTED: State.ERROR,
         Event.LINK_LOST: State.ERROR,
         Event.QR: State.NEEDS_QR,
@@ -187,6 +226,8 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     },
     State.FAILED_QR_TIMEOUT: {
         Event.RETRY: State.CONNECTING,
+        # Scanned at the moment it was given up: the retry logs in.
+        Event.PAIRED: State.FAILED_QR_TIMEOUT,
         Event.LINK_LOST: State.FAILED_QR_TIMEOUT,
         Event.LOGGED_OUT: State.NEEDS_QR,
         Event.AUTH_FAILED: State.NEEDS_QR,

@@ -80,6 +80,8 @@ class Lifecycle:
     ready_timed_out: bool = False
     """The soft restart that each authentication gets was used."""
     ready_source: str | None = None
+    authenticated_to_ready_ms: int | None = None
+    """How long the account took from the scan to its first ready."""
     ready_poll_attempts: int = 0
     last_ready_poll_error: str | None = None
     connecting_watchdog_at: float | None = None
@@ -149,7 +151,8 @@ def qr_step(observed: Observed, record: Lifecycle, policy: QrPolicy, now: float)
     since = record.needs_qr_since if record.needs_qr_since is not None else observed.state_at
     old = now - since > policy.ttl
     seen = record.last_qr_at
-    if not old and seen is not None and now - seen <= policy.stale:
+    alive = observed.qr_expires_at is not None and now < observed.qr_expires_at
+    if not old and seen is not None and (alive or now - seen <= policy.stale):
         return QrStep.NOTHING
     if record.qr_rounds_left is not None and (record.qr_rounds_left == 0 or seen is not None):
         # Nothing begins by itself here: only its age ends it.
@@ -161,6 +164,9 @@ def qr_step(observed: Observed, record: Lifecycle, policy: QrPolicy, now: float)
     if attempt > policy.attempts:
         return QrStep.GIVE_UP
     return QrStep.RELOAD if attempt == 1 else QrStep.RECREATE
+
+
+_AT_REST = (State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED)
 
 
 def entered(record: Lifecycle, before: State, after: State, event: Event, now: float) -> Lifecycle:
@@ -199,6 +205,12 @@ def entered(record: Lifecycle, before: State, after: State, event: Event, now: f
             mute_evidence=None,
             credentials_dead=False,
         )
-    if before is State.PAUSED and after is not State.PAUSED:
-        record = replace(record, paused_until=None, pause_reason=None)
+    if after in _AT_REST and before is not after:
+        record = replace(record, ready_watchdog_at=None, connecting_watchdog_at=None)
+    if after is State.PAUSED:
+        record = replace(record, connecting_watchdog_at=None)
+    elif before is State.PAUSED:
+        # Nobody tried to get ready during the pause.
+        watched = None if record.ready_watchdog_at is None else now
+        record = replace(record, paused_until=None, pause_reason=None, ready_watchdog_at=watched)
     return record

@@ -25,6 +25,8 @@ _STEADY = 60.0
 _QUICK_RESTARTS = 5
 _EXHAUSTED_WAIT = 5.0
 _RESTART_SPREAD = 30.0
+_OVER = (State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED)
+_DEAD = (Disconnect.LOGGED_OUT, Disconnect.MULTIDEVICE_MISMATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,8 @@ class Ended:
     unit: float
     cooldown: float | None = None
     """A pause that this ending asks for, whatever the policy says."""
+    refused: bool = False
+    """The server refused the login itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,12 @@ class Next:
 
 def after_close(observed: Observed, record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Next:
     """Decide. `observed` and `record` are as before the link ended."""
+    if observed.state in _OVER and ended.reason not in _DEAD:
+        # A link that was still closing when it was given up: only a request goes on from here.
+        return Next(Event.LINK_LOST, None, record, observed.restart_attempts, counts=False)
     match ended.reason:
+        case Disconnect.RECYCLED if observed.state is State.NEEDS_QR:
+            return Next(Event.QR_ENDED, 0.0, record, 0, counts=False)
         case Disconnect.RECYCLED:
             return Next(Event.RESTART_REQUIRED, 0.0, record, observed.restart_attempts, counts=False)
         case Disconnect.TERM_EXPIRED:
@@ -92,7 +101,14 @@ def after_close(observed: Observed, record: Lifecycle, ended: Ended, policy: Rec
             return _logged_out(record, ended, IncidentKind.LOGGED_OUT)
         case Disconnect.MULTIDEVICE_MISMATCH:
             # No attempt with these credentials, and none with new ones before someone asks (contract B.6: 'no retry').
-            dead = replace(record, credentials_dead=True, qr_rounds_left=0, last_auth_failure_at=ended.at)
+            dead = replace(
+                record,
+                credentials_dead=True,
+                qr_rounds_left=0,
+                last_auth_failure_at=ended.at,
+                ready_watchdog_at=None,
+                ready_timed_out=False,
+            )
             return Next(_refused(ended), None, dead, 0, IncidentKind.MULTIDEVICE_MISMATCH)
         case Disconnect.BANNED:
             held = replace(record, restricted_until=ended.at + policy.restricted)
@@ -152,7 +168,7 @@ def _logged_out(record: Lifecycle, ended: Ended, kind: IncidentKind) -> Next:
 
 
 def _replaced(record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Next:
-    again = record.replaced_at is not None and ended.at - record.replaced_at < policy.replaced_window
+    again = record.replaced_at is not None and 0 <= ended.at - record.replaced_at < policy.replaced_window
     until = None if again else ended.at + policy.replaced_wait
     moved = replace(record, replaced_at=ended.at, paused_until=until, pause_reason="replaced")
     incident = IncidentKind.REPLACED if again else None
@@ -161,7 +177,7 @@ def _replaced(record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Next:
 
 def _bad_session(observed: Observed, record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Next:
     count = record.bad_sessions + 1
-    if count > policy.ladder.fast and ended.stage is Stage.REACHED:
+    if count > policy.ladder.fast and ended.refused:
         return _logged_out(record, ended, IncidentKind.BAD_SESSION)
     return _lost(observed, replace(record, bad_sessions=count), ended, policy)
 
@@ -192,9 +208,12 @@ def _lost(observed: Observed, record: Lifecycle, ended: Ended, policy: Reconnect
 
 
 def _remember(record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Lifecycle:
-    """Count the lost link in the restart window, unless it was our own process that died."""
-    recent = tuple(at for at in record.restarts if ended.at - at < policy.window)
-    if ended.reason is not Disconnect.ENGINE_DIED:
+    """Count the lost link in the restart window, unless it was our own process that died.
+
+    What lies in the future was written before the clock was set back: it says nothing about the last minutes.
+    """
+    recent = tuple(at for at in record.restarts if 0 <= ended.at - at < policy.window)
+    if ended.reason is not Disconnect.ENGINE_DIED and ended.stage is not Stage.UNREACHED:
         recent = (*recent, ended.at)
     return replace(record, restarts=recent)
 

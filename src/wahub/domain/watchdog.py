@@ -197,7 +197,7 @@ def _of_opening(view: View, link: LinkView, timers: Timers) -> Iterator[tuple[fl
         yield link.polled_at + timers.ready_poll, Alarm.READY_POLL
     elif observed.awaits_ready and observed.authenticated_at is not None:
         first = observed.authenticated_at + timers.ready_poll_first
-        yield max(first, link.since + _POLL_GRACE), Alarm.READY_POLL
+        yield min(max(first, link.since + _POLL_GRACE), link.since + timers.ready_poll), Alarm.READY_POLL
     else:
         yield link.since + timers.ready_poll, Alarm.READY_POLL
 

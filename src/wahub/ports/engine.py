@@ -25,6 +25,7 @@ from wahub.domain.outbox import SendAcked, SendNotStarted, SendRefused, SendResu
 from wahub.domain.session import KeyChanges, KeyName
 
 __all__ = [
+    "LOGIN_REFUSED",
     "Acked",
     "CaughtUp",
     "Closed",
@@ -59,7 +60,7 @@ class LinkSpec:
     trusted_until: float
     proxy: str | None = field(default=None, repr=False)
     """`http://`, `https://` or `socks5://` URL, with its password; all traffic of the link goes through it."""
-    options: EngineOptions = EngineOptions()
+    options: EngineOptions = field(default_factory=EngineOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ class LinkVitals:
     unanswered_since: float | None = None
     """Since when a keep-alive of ours waits for its answer."""
     unhandled_since: float | None = None
-    """Since when a received message is neither reported nor refused: the oldest of them."""
+    """Since when a received message is neither reported nor refused: the oldest of them. Messages are handled one after
+    the other, and each counts from its turn: a long queue that moves is no sign of a stuck link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +179,16 @@ class Inbound:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The last event of a link. `code` is the engine's own number, for diagnostics only."""
+    """The last event of a link. `code` is the engine's own number, for diagnostics only; `detail` a constant word."""
 
     reason: Disconnect
     code: int | None
     detail: str
     stage: Stage = Stage.REACHED
 
+
+LOGIN_REFUSED = "login_refused"
+"""`Closed.detail` when the server answered the login itself with a refusal."""
 
 LinkEvent = QrShown | Paired | Opened | CaughtUp | Acked | Receipted | Inbound | Closed
 

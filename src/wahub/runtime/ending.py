@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from wahub.domain.instance import Disconnect, Event, Stage
 from wahub.domain.lease import Lease
 from wahub.domain.reconnect import Ended, Next
-from wahub.ports.engine import Closed
+from wahub.ports.engine import LOGIN_REFUSED, Closed
 from wahub.ports.wakeup import WEBHOOKS
 from wahub.runtime import journal
 from wahub.runtime.deps import RuntimeDeps
@@ -51,7 +51,8 @@ class Endings:
     async def note(self, event: Closed, verdict: Verdict | None) -> Next | None:
         """Store the end and what follows; None if that was done by whoever ended it, or the term is over."""
         self._sight.last_stage = event.stage
-        if verdict is not None and verdict.silent and (event.reason in _OURS or verdict.reason is event.reason):
+        if verdict is not None and verdict.silent and event.reason in (*_OURS, *_NETWORK, verdict.reason):
+            # Whether the network was quicker makes no difference to what was decided.
             return None
         if verdict is not None and event.reason in _OURS:
             event = replace(event, reason=verdict.reason, detail=verdict.detail)
@@ -62,13 +63,16 @@ class Endings:
 
     async def _store(self, event: Closed, cooldown: float | None) -> Next:
         deps, lease = self._deps, self._lease
-        ended = Ended(event.reason, event.stage, deps.clock.now(), deps.random(), cooldown)
+        refused = event.detail == LOGIN_REFUSED
+        ended = Ended(event.reason, event.stage, deps.clock.now(), deps.random(), cooldown, refused)
         policy, event_id = deps.settings.reconnect, deps.new_id()
         closing = await deps.database.write(
             lambda tx: lifecycle.closed(tx, lease, ended, event.detail, policy, event_id)
         )
         self._sight.take(closing.moved)
-        journal.note(lease.instance, "disconnected", reason=str(event.reason), code=event.code, stage=str(event.stage))
+        # One that follows a scan, or that we wanted, is no loss.
+        name = "disconnected" if closing.next.counts else "link_ended"
+        journal.note(lease.instance, name, reason=str(event.reason), code=event.code, stage=str(event.stage))
         if closing.moved.event is Event.AUTH_FAILED:
             journal.alert(lease.instance, "auth_failure")
         if closing.next.incident is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -53,8 +54,10 @@ class PairingCodes:
         except PairingRefusedError as error:
             why = str(error)
             await self._deps.database.write(lambda tx: lifecycle.pairing_code_refused(tx, lease, why))
-        except Exception as error:  # noqa: BLE001 - whoever asked hears of it by his own time limit
+        except Exception as error:  # noqa: BLE001 - any fault of the engine or the store
             log.error("no pairing code", instance=self._instance, error=type(error).__name__)
+            with contextlib.suppress(Exception):
+                await self._deps.database.write(lambda tx: lifecycle.pairing_code_refused(tx, lease, "failed"))
         if self._phone == phone:
             self._phone = None
         self._deps.wakeup.notify(asked_topic(self._instance))

@@ -11,6 +11,7 @@ A crash forgets the row; the next start makes it anew from the store.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,9 @@ log = structlog.get_logger("wahub.restore")
 
 RESTORE, RETRY = "restore", "retry"
 _MEMORY_LOOK = 1.0
+_IN_A_ROW, _BREATH = 10, 0.1
+"""After so many starts, however many places are free, so many seconds for everything else: a hundred instances that do
+the same at the same instant would keep callers waiting for as long as all of them take together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,9 @@ class Restore:
         self._rows: list[_Row] = []
         self._news = asyncio.Event()
         self._processing = 0
+        self._short_since: float | None = None
+        """Since when memory is below the floor, as the starts found it; all of them wait together, not one by one."""
+        self._warned = False
         self._last_at: float | None = None
         self._first_round: set[InstanceId] = set()
         self.first_round_over = asyncio.Event()
@@ -82,25 +89,29 @@ class Restore:
             self.put(RESTORE, instance)
         if not first:
             self.first_round_over.set()
+        free = asyncio.Semaphore(max(self._policy.concurrency, 1))
         async with asyncio.TaskGroup() as places:
-            for _ in range(max(self._policy.concurrency, 1)):
-                places.create_task(self._place())
+            # One waits for all places: a thousand that are idle would all wake up for each instance.
+            for number in itertools.count(1):
+                await free.acquire()
+                places.create_task(self._place(await self._next(), free))
+                if number % _IN_A_ROW == 0:
+                    await self._deps.clock.sleep(_BREATH)
 
-    async def _place(self) -> None:
+    async def _place(self, row: _Row, free: asyncio.Semaphore) -> None:
         clock = self._deps.clock
-        while True:
-            row = await self._next()
-            began = clock.monotonic()
-            self._processing += 1
-            try:
-                await self._wait_for_memory()
-                await self._one(row.item)
-            finally:
-                self._processing -= 1
-                self._last_at = clock.now()
-                self._attempted(row.item.instance)
-            if self._rows:
-                await clock.sleep(self._rest(clock.monotonic() - began))
+        began = clock.monotonic()
+        self._processing += 1
+        try:
+            await self._wait_for_memory()
+            await self._one(row.item)
+        finally:
+            self._processing -= 1
+            self._last_at = clock.now()
+            self._attempted(row.item.instance)
+        if self._rows:
+            await clock.sleep(self._rest(clock.monotonic() - began))
+        free.release()
 
     def _rest(self, took: float) -> float:
         """A fixed cooldown counts from the end of a start, the jitter from its beginning: hundreds shall fit in."""
@@ -141,14 +152,18 @@ class Restore:
 
     async def _wait_for_memory(self) -> None:
         clock, floor = self._deps.clock, self._policy.min_free_mb
-        until = clock.monotonic() + self._policy.floor_patience
         while (free := self._deps.free_memory_mb()) is not None and free < floor:
-            if clock.monotonic() >= until:
-                log.warning(
-                    "memory is short, and the restore goes on all the same", free_mb=round(free), floor_mb=floor
-                )
+            if self._short_since is None:
+                self._short_since = clock.monotonic()
+            if clock.monotonic() - self._short_since >= self._policy.floor_patience:
+                if not self._warned:
+                    self._warned = True
+                    log.warning(
+                        "memory is short, and the restore goes on all the same", free_mb=round(free), floor_mb=floor
+                    )
                 return
             await clock.sleep(_MEMORY_LOOK)
+        self._short_since, self._warned = None, False
 
     def _attempted(self, instance: InstanceId) -> None:
         self._first_round.discard(instance)

@@ -24,29 +24,37 @@ from wahub.domain.errors import EngineDownError, InstanceNotFoundError, StaleLea
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Config, Disconnect, Stage, State
 from wahub.domain.lease import Lease
-from wahub.domain.lifecycle import Ask, IncidentKind, Lifecycle
+from wahub.domain.lifecycle import IncidentKind, Lifecycle
 from wahub.domain.reconnect import Next
 from wahub.domain.watchdog import Restart
 from wahub.ports.engine import Closed, Link, LinkSpec
 from wahub.ports.store import Tx
-from wahub.ports.wakeup import WEBHOOKS, watch_topic
+from wahub.ports.wakeup import WEBHOOKS, link_topic, watch_topic
 from wahub.runtime import journal
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.ending import Endings, Verdict
 from wahub.runtime.leaser import Leaser
-from wahub.runtime.pairing import PairingCodes
 from wahub.runtime.reach import Reach
 from wahub.runtime.serving import Serving
 from wahub.runtime.sight import LinkFacts, Sight
 from wahub.runtime.turns import Turns
 from wahub.runtime.vault import StoreVault
 from wahub.runtime.watch import Watch
+from wahub.runtime.wishes import Wishes
 from wahub.services import instance, lifecycle, outbox
 from wahub.services.lifecycle import Moved
 
 log = structlog.get_logger("wahub.runner")
 
 _STALE_PAUSE = 1.0
+
+
+_OTHER_WAY = Verdict(Disconnect.RECYCLED, "its proxy or its engine settings changed")
+
+
+def _same_way(one: Config, other: Config) -> bool:
+    """Whether a link that was opened with one would be opened in the same way with the other."""
+    return (one.proxy, one.engine) == (other.proxy, other.engine)
 
 
 class Runner:
@@ -60,16 +68,15 @@ class Runner:
         self.failed: str | None = None
         """What failed on our own side at the last attempt: the name of the error."""
         self.sight = Sight(wanted)
-        self.codes = PairingCodes(deps, wanted, self._renew_codes)
         self.deps = deps
         self.turns = Turns(deps, reach, wanted)
+        self._wishes = Wishes(self)
         self._leaser = leaser
         self._reach = reach
         self._until = 0.0
-        self._serving: Serving | None = None
+        self.serving: Serving | None = None
         self._config: Config | None = None
         """What the current link was opened with."""
-        self._asks: list[Lifecycle] = []
         self._logs_out = False
         """It is being deleted: a link that is just being opened is for unlinking only."""
         self._beside: set[asyncio.Task[None]] = set()
@@ -105,19 +112,24 @@ class Runner:
 
     def ask(self, record: Lifecycle) -> None:
         """A caller asked for something."""
-        self._asks.append(record)
+        self._wishes.add(record)
         self.turns.look_again()
-        if self._serving is not None:
+        if self.serving is not None:
             # The loop is busy with the link: what concerns the link is done beside it.
-            self._spawn(self._take_asks())
+            self._spawn(self._wishes.act())
 
     def reconfigured(self, config: Config) -> None:
         """Its configuration may have changed: a link over another proxy must be another link."""
         old = self._config
-        if old is not None and self._serving is not None and (old.proxy, old.engine) != (config.proxy, config.engine):
-            self._config = config
-            verdict = Verdict(Disconnect.RECYCLED, "its proxy or its engine settings changed")
-            self._spawn(self._serving.end(verdict))
+        if old is None or _same_way(old, config):
+            return
+        self._config = config
+        if self.serving is not None:
+            self._spawn(self.serving.end(_OTHER_WAY))
+        elif old.proxy != config.proxy:
+            # It need not wait with those whose way is cut: its own may be open.
+            self._reach.leave(self.instance)
+            self.deps.wakeup.notify(link_topic(self.instance))
 
     async def stop(self) -> None:
         """Finish the item on the wire, close the link, give the lease up."""
@@ -157,13 +169,13 @@ class Runner:
 
     async def unlink(self) -> None:
         """Log out at the server and wait for a new scan; the queue stays (contract 0.13, `keep=1`)."""
-        lease = self._held
+        lease = self.held
         # The loop must not open the next link before the credentials of this one are gone.
         self._unlinked.clear()
         self._unlinks += 1
         try:
-            if self._serving is not None:
-                self._serving.verdict = Verdict(Disconnect.LOGGED_OUT, "logged out by a caller", silent=True)
+            if self.serving is not None:
+                self.serving.verdict = Verdict(Disconnect.LOGGED_OUT, "logged out by a caller", silent=True)
             await self._end_link(self.deps.settings.delete_patience, logout=True)
             await self._write_unlinked(lease)
             self.turns.open_after(0.0)
@@ -179,20 +191,13 @@ class Runner:
 
     # --- asked by its timers -----------------------------------------------------------------------------------------
 
-    async def end_link(self, verdict: Verdict) -> None:
-        """Close the link for a reason of ours."""
-        if self._serving is not None:
-            await self._serving.end(verdict)
-
-    async def begin_restart(self, restart: Restart, why: str, *, after: float = 0.0) -> None:
-        """Close the link, if there is one, and open another after so many seconds; hard: under a new lease term."""
-        lease, now = self._held, self.deps.clock.now()
-        self.sight.restart = restart
-        self._take(await self.deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why)))
-        self.turns.open_after(after, new_term=restart.hard)
-        if self._serving is not None:
-            await self._serving.stop_sender(self.deps.settings.delete_patience)
-        await self.end_link(Verdict(Disconnect.RECYCLED, why, silent=True))
+    async def end_link(self, verdict: Verdict, patience: float | None = None) -> None:
+        """Close the link for a reason of ours; first wait so many seconds for the item on the wire, if any."""
+        serving = self.serving
+        if serving is not None:
+            if patience is not None:
+                await serving.stop_sender(patience)
+            await serving.end(verdict)
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -260,9 +265,10 @@ class Runner:
         if self.turns.waits:
             self.attempted.set()
         if not seen.linked and seen.state is State.CONNECTING:
-            self._begin_setup()
+            self.begin_setup()
 
-    def _begin_setup(self) -> None:
+    def begin_setup(self) -> None:
+        """An account that is not linked is being set up: the time for it begins."""
         self.sight.init_since, self.sight.init_attempts = self.deps.clock.monotonic(), 1
 
     async def _claim(self) -> Lease:
@@ -274,7 +280,8 @@ class Runner:
             await self.deps.clock.sleep(self.deps.settings.lease_ttl / 5)
 
     @property
-    def _held(self) -> Lease:
+    def held(self) -> Lease:
+        """The lease; StaleLeaseError while there is none."""
         if self.lease is None:
             raise StaleLeaseError
         return self.lease
@@ -290,64 +297,34 @@ class Runner:
             await self._end_pause()
             return True
         if self.lease is not None and not self._stopping:
-            await self._take_asks()
+            await self._wishes.act()
             if self.turns.new_term:
                 # Nothing that began under the old term can act any more.
                 self.turns.new_term = False
-                lease, self.lease = self._held, None
+                lease, self.lease = self.held, None
                 await self._leaser.release(lease)
         return False
 
     def _interrupted(self) -> bool:
-        return self._stopping or self.lease is None or not self._unlinked.is_set() or bool(self._asks)
+        return self._stopping or self.lease is None or not self._unlinked.is_set() or bool(self._wishes)
 
     async def _end_pause(self) -> None:
         """The pause is over, by itself or because someone asked."""
         if self.sight.observed.state is not State.PAUSED:
             return
-        lease, now = self._held, self.deps.clock.now()
+        lease, now = self.held, self.deps.clock.now()
         if self.sight.record.pause_reason == "ready_timeout":
             why = "not ready in time"
             self.sight.restart = Restart(hard=False, since=self.deps.clock.monotonic(), asked=False)
-            self._take(await self.deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why)))
+            self.take(await self.deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why)))
         else:
-            self._take(await self.deps.database.write(lambda tx: lifecycle.cooldown_over(tx, lease, now)))
-
-    async def _take_asks(self) -> None:
-        while self._asks:
-            record, self._asks = self._asks[0], self._asks[1:]
-            match record.asked:
-                case Ask.SOFT_RESTART | Ask.HARD_RESTART:
-                    hard = record.asked is Ask.HARD_RESTART
-                    restart = Restart(hard=hard, since=self.deps.clock.monotonic(), asked=True)
-                    await self.begin_restart(restart, "asked to restart")
-                case Ask.RETRY:
-                    await self._retry()
-                case Ask.PAIRING_CODE:
-                    await self._ask_code(record)
-                case None:
-                    pass
-
-    async def _retry(self) -> None:
-        lease, now = self._held, self.deps.clock.now()
-        self._take(await self.deps.database.write(lambda tx: lifecycle.retry(tx, lease, now)))
-        self._begin_setup()
-        self.turns.open_after(0.0)
-
-    async def _ask_code(self, record: Lifecycle) -> None:
-        lease, now = self._held, self.deps.clock.now()
-        self.codes.want(record.pairing_phone or "")
-        if self._serving is not None and self._link is not None and self._serving.shows_qr:
-            self.codes.fetch(lease, self._link)
-        elif self._serving is None:
-            self.sight.record = await self.deps.database.write(lambda tx: lifecycle.begin_pairing(tx, lease, now))
-            self.turns.open_after(0.0)
+            self.take(await self.deps.database.write(lambda tx: lifecycle.cooldown_over(tx, lease, now)))
 
     # --- one link ----------------------------------------------------------------------------------------------------
 
     async def _one_link(self) -> None:
         """Open a link and serve it to its end."""
-        deps, lease, unlinks = self.deps, self._held, self._unlinks
+        deps, lease, unlinks = self.deps, self.held, self._unlinks
         now, policy = deps.clock.now(), deps.settings.rules.policy
         slow = self.sight.observed.restart_attempts > deps.settings.reconnect.ladder.fast
 
@@ -356,18 +333,21 @@ class Runner:
             outbox.recover(tx, lease, now, policy, also_own=True)
             return lifecycle.attempt(tx, lease, now, slow=slow)
 
-        self._take(await deps.database.write(begin))
+        self.take(await deps.database.write(begin))
         assert self.sight.instance is not None
         config = self._config = self.sight.instance.config
         self._reach.join(self.instance, config.proxy)
         spec = LinkSpec(self.instance, lease.epoch, self._until, config.proxy, config.engine)
         link = await deps.engine.open(spec, StoreVault(deps.database, lease))
         facts = self.sight.link = LinkFacts(link, since=deps.clock.monotonic())
-        serving = self._serving = Serving(deps, lease, self.sight, facts, self._reach, self._news)
+        serving = self.serving = Serving(deps, lease, self.sight, facts, self._reach, self._news)
         link.extend(self._until)
         self._poke()
-        if self._asks:
-            self._spawn(self._take_asks())
+        if self._config is not config:
+            # It was changed while the link was being opened.
+            self._spawn(serving.end(_OTHER_WAY))
+        if self._wishes:
+            self._spawn(self._wishes.act())
         if self._stopping:
             await (link.logout() if self._logs_out else link.close())
         try:
@@ -385,7 +365,7 @@ class Runner:
             self._broke_at = Stage.OPEN if facts.opened_at is not None else Stage.REACHED
             raise
         finally:
-            self.sight.link = self._serving = None
+            self.sight.link = self.serving = None
             await serving.stop_sender()
             await link.close()
             self._poke()
@@ -400,10 +380,12 @@ class Runner:
 
     async def _write_unlinked(self, lease: Lease) -> None:
         now, event_id = self.deps.clock.now(), self.deps.new_id()
-        self._take(await self.deps.database.write(lambda tx: lifecycle.unlinked(tx, lease, now, event_id)))
+        self.take(await self.deps.database.write(lambda tx: lifecycle.unlinked(tx, lease, now, event_id)))
 
     def _plan(self, follows: Next | None, verdict: Verdict | None) -> None:
         """When the next link is due."""
+        if self._stopping:
+            return
         if follows is not None:
             if follows.wait is None:
                 self.sight.restart = None
@@ -424,28 +406,28 @@ class Runner:
             endings = Endings(self.deps, lease, self.sight, self._reach)
             self._plan(await endings.note(Closed(reason, None, detail, stage), None), None)
 
-    async def _renew_codes(self) -> None:
-        """A new round of codes, because the running one is nearly over."""
-        self.turns.open_after(0.0)
-        await self.end_link(Verdict(Disconnect.RECYCLED, "a fresh pairing code is wanted", silent=True))
-
     def _news(self) -> None:
         """The link reported something of itself."""
         facts = self.sight.link
         if facts is not None and facts.opened_at is not None:
             self.sight.restart = self.sight.init_since = None
             self.attempted.set()
-        elif self._serving is not None and self._serving.shows_qr:
+        elif self.serving is not None and self.serving.shows_qr:
             self.sight.restart = self.sight.init_since = None
             self.attempted.set()
             if self.lease is not None and self._link is not None:
-                self.codes.fetch(self.lease, self._link)
+                self._wishes.codes.fetch(self.lease, self._link)
         self._poke()
 
-    def _take(self, moved: Moved) -> None:
+    def take(self, moved: Moved) -> None:
+        """Something was stored."""
         self.sight.take(moved)
         journal.moved(moved)
         self._poke()
+
+    async def restart(self, restart: Restart, why: str, *, after: float = 0.0) -> None:
+        """A timer wants a restart."""
+        await self._wishes.restart(restart, why, after=after)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -458,9 +440,9 @@ class Runner:
     # --- endings -----------------------------------------------------------------------------------------------------
 
     async def _stop_sender(self, patience: float | None = None) -> None:
-        if self._serving is not None:
-            self._serving.no_more_sends()
-            await self._serving.stop_sender(patience)
+        if self.serving is not None:
+            self.serving.no_more_sends()
+            await self.serving.stop_sender(patience)
 
     async def _end_link(self, patience: float, *, logout: bool) -> None:
         await self._stop_sender(patience)

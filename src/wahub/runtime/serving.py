@@ -23,6 +23,7 @@ from wahub.ports.engine import (
     CaughtUp,
     Closed,
     Inbound,
+    Link,
     LinkEvent,
     Opened,
     Paired,
@@ -62,6 +63,11 @@ class Serving:
         self._reach = reach
         self._news = news
         self._stopping = False
+
+    @property
+    def link(self) -> Link:
+        """The link that is served."""
+        return self._facts.link
 
     async def serve(self) -> None:
         """Take every report until the link has ended."""

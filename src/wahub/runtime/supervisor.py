@@ -123,6 +123,7 @@ class Supervisor:
         for record in asked:
             if record.instance in known and not known[record.instance].deleting:
                 self._hand(record)
+        self._handed = {wanted: at for wanted, at in self._handed.items() if wanted in known}
         for gone in [wanted for wanted in self._runners if wanted not in known and wanted not in self._deleting]:
             runner = self._runners.pop(gone)
             self._spawn(runner.stop())
@@ -159,6 +160,7 @@ class Supervisor:
     def _start_delete(self, wanted: InstanceId) -> None:
         # An unlinking that runs has the instance's link: the next round finds it done.
         if wanted not in self._deleting and wanted not in self._unlinking:
+            self._restore.drop(wanted)
             self._deleting[wanted] = asyncio.create_task(self._delete(wanted), name=f"delete:{wanted}")
 
     def _start_unlink(self, wanted: InstanceId) -> None:

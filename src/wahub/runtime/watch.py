@@ -68,7 +68,8 @@ class Watch:
         at, alarm = found[0]
         if at > view.now:
             return self._aligned(at - view.now, view.now) if alarm is Alarm.LOOK else at - view.now
-        if self._rang == (alarm, view.now):
+        if self._rang is not None and self._rang[0] is alarm and 0 <= view.now - self._rang[1] < _SAME_AGAIN:
+            # What it changed may not be seen yet: a link that was closed is still there until its end was served.
             return _SAME_AGAIN
         self._rang = (alarm, view.now)
         await self._ring(alarm, lease, view)
@@ -210,7 +211,7 @@ class Watch:
             return
         wait = self._timers.restart_wait(2)
         harder = Restart(hard=True, since=self._deps.clock.monotonic() + wait, asked=restart.asked)
-        await self._runner.begin_restart(harder, "the soft restart did not help", after=wait)
+        await self._runner.restart(harder, "the soft restart did not help", after=wait)
 
     async def _connecting_timeout(self, lease: Lease) -> None:
         now, most = self._deps.clock.now(), self._timers.connecting_restarts
@@ -228,7 +229,7 @@ class Watch:
             await self._end_silently("connecting watchdog")
             return
         restart = Restart(hard=False, since=self._deps.clock.monotonic(), asked=False)
-        await self._runner.begin_restart(restart, "connecting watchdog", after=self._timers.restart_wait(1))
+        await self._runner.restart(restart, "connecting watchdog", after=self._timers.restart_wait(1))
 
     @property
     def _network_is_gone(self) -> bool:

@@ -18,6 +18,7 @@ from wahub.api.app import build_api
 from wahub.api.deps import ApiDeps, ApiSettings
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Config, State
+from wahub.domain.lifecycle import Lifecycle
 from wahub.domain.outbox import Entry
 from wahub.ports.store import Database, Tx
 from wahub.services import instance
@@ -77,6 +78,17 @@ class Edge:
             tx.instances.save(dataclasses.replace(known, observed=dataclasses.replace(known.observed, **seen)))
 
         await self.write(work)
+
+    async def remember(self, wanted: InstanceId, **record: Any) -> None:
+        """Its worker writes something into its lifecycle record."""
+
+        def work(tx: Tx) -> None:
+            tx.lifecycles.save(dataclasses.replace(tx.lifecycles.get(wanted, for_update=True), **record))
+
+        await self.write(work)
+
+    async def record(self, wanted: InstanceId) -> Lifecycle:
+        return await self.read(lambda tx: tx.lifecycles.get(wanted))  # type: ignore[no-any-return]
 
     async def entries(self, wanted: str) -> list[Entry]:
         return list(await self.read(lambda tx: tx.line.unsettled(InstanceId(wanted))))

@@ -38,6 +38,11 @@ FIELDS = st.fixed_dictionaries(
         "webhook": WEBHOOK,
         "typingIndicatorEnabled": ANY,
         "applyTypingTo": ANY,
+        "proxy": ANY
+        | st.builds("{}://{}@{}:{}".format, st.sampled_from(["http", "socks5"]), TEXT, TEXT, st.integers()),
+        "engine": ANY | st.fixed_dictionaries({}, optional={"deviceName": ANY, "markOnline": ANY}),
+        "type": st.just("hard") | ANY,
+        "phone": st.just(PHONE) | ANY,
     },
 )
 ROUTES = st.sampled_from(
@@ -49,6 +54,8 @@ ROUTES = st.sampled_from(
         ("POST", "/instances/shop/idempotency/import"),
         ("POST", "/instances"),
         ("POST", "/api/v1/instances"),
+        ("POST", "/instances/shop/restart"),
+        ("POST", "/instances/linked/client/pairing-code"),
         ("PUT", "/instances/shop"),
         ("PUT", "/api/v1/instances/shop"),
     ]
@@ -62,6 +69,8 @@ thorough = settings(max_examples=120, deadline=None, suppress_health_check=list(
 @pytest.fixture
 async def open_client(edge: Edge) -> AsyncIterator[httpx.AsyncClient]:
     await edge.add("shop")
+    # Nobody would answer a request for a code; this one needs none.
+    await edge.add("linked", authenticated_at=5.0)
     async with edge.client() as client:
         yield client
 
@@ -102,6 +111,11 @@ async def test_any_bytes(open_client: httpx.AsyncClient, body: bytes, kind: str,
                     "webhook",
                     "webhook[url]",
                     "webhook[events][]",
+                    "proxy",
+                    "engine[deviceName]",
+                    "engine[markOnline]",
+                    "type",
+                    "phone",
                     "[",
                     "a[][]",
                 ]
@@ -121,7 +135,19 @@ async def test_any_form(open_client: httpx.AsyncClient, form: list[tuple[str, st
 @thorough
 @given(
     name=st.text(min_size=1, max_size=20),
-    tail=st.sampled_from(["", "/qr", "/client/status", "/queue", "/status", "/requests"]),
+    tail=st.sampled_from(
+        [
+            "",
+            "/qr",
+            "/qr?format=svg",
+            "/diagnostics",
+            "/client/info-raw",
+            "/client/status",
+            "/queue",
+            "/status",
+            "/requests",
+        ]
+    ),
 )
 async def test_any_path(open_client: httpx.AsyncClient, name: str, tail: str) -> None:
     quoted = "".join(f"%{byte:02X}" for byte in name.encode("utf-8", "replace"))

@@ -351,6 +351,41 @@ async def test_the_qr_picture_reads_as_the_pairing_code(client: httpx.AsyncClien
     assert zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))[0].text == PAIRING_CODE
 
 
+@pytest.mark.parametrize("base", BOTH)
+@pytest.mark.parametrize("path", ["client/qr", "qr"])
+@pytest.mark.parametrize(
+    ("form", "kind"), [("png", "image/png"), ("svg", "image/svg+xml"), ("text", "text/plain; charset=utf-8")]
+)
+async def test_the_qr_code_in_other_forms(
+    client: httpx.AsyncClient, edge: Edge, base: str, path: str, form: str, kind: str
+) -> None:
+    await edge.add("shop", state=State.NEEDS_QR, phone=None, qr=PAIRING_CODE, qr_expires_at=edge.clock.now() + 60)
+    answer = await client.get(f"{base}/shop/{path}", params={"format": form})
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+    assert answer.headers["cache-control"] == "no-store"
+    if form == "png":
+        assert zxingcpp.read_barcode(Image.open(io.BytesIO(answer.content))).text == PAIRING_CODE
+    elif form == "svg":
+        assert b"<svg" in answer.content and b"</svg>" in answer.content
+        assert PAIRING_CODE not in answer.text
+    else:
+        assert answer.text == PAIRING_CODE
+
+
+async def test_another_form_of_the_qr_code_is_refused(client: httpx.AsyncClient, edge: Edge) -> None:
+    await edge.add("shop", state=State.NEEDS_QR, phone=None, qr=PAIRING_CODE, qr_expires_at=edge.clock.now() + 60)
+    answer = await client.get("/instances/shop/client/qr?format=PNG")
+    assert (answer.status_code, answer.json()["error"]) == (400, "format must be png or svg or text")
+
+
+@pytest.mark.parametrize("form", ["png", "svg", "text"])
+async def test_no_code_is_404_in_every_form(client: httpx.AsyncClient, edge: Edge, form: str) -> None:
+    await edge.add("shop", qr=None)
+    answer = await client.get("/instances/shop/client/qr", params={"format": form})
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
+
+
 @pytest.mark.parametrize("seen", [{"qr": None}, {"qr": PAIRING_CODE, "qr_expires_at": 5.0}])
 async def test_no_qr_or_a_dead_one_is_404(client: httpx.AsyncClient, edge: Edge, seen: dict[str, object]) -> None:
     await edge.add("shop", state=State.NEEDS_QR, **seen)
@@ -361,7 +396,8 @@ async def test_no_qr_or_a_dead_one_is_404(client: httpx.AsyncClient, edge: Edge,
 
 
 async def test_status_of_a_ready_instance(client: httpx.AsyncClient, edge: Edge) -> None:
-    await edge.add("shop", authenticated_at=1_700_000_000.0, ready_at=1_700_000_001.5, last_event="opened")
+    shop = await edge.add("shop", authenticated_at=1_700_000_000.0, ready_at=1_700_000_001.5, last_event="ready")
+    await edge.remember(shop, ready_source="event", authenticated_to_ready_ms=1500)
     await client.post("/instances/shop/client/action/send-message", json={"chatId": PHONE, "message": "hi"})
 
     answer = await client.get("/instances/shop/client/status")
@@ -373,7 +409,7 @@ async def test_status_of_a_ready_instance(client: httpx.AsyncClient, edge: Edge)
             "data": {"phoneNumber": PHONE, "formattedNumber": f"+{PHONE}"},
             "state": "ready",
             "queueDepth": 1,
-            "lastEvent": "opened",
+            "lastEvent": "ready",
             "lastDisconnectReason": None,
             "restartAttempts": 0,
             "readyWatchdogMs": 600_000,

@@ -13,7 +13,7 @@ from tests.integration.engine.waiting import Watcher
 
 from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.domain.ids import ChatId, InstanceId, MessageId, message_id
-from wahub.domain.instance import Disconnect
+from wahub.domain.instance import Disconnect, EngineOptions
 from wahub.domain.message import Poll, Text
 from wahub.ports.engine import Closed, LinkSpec, Opened, Paired, QrShown, SendAcked, SendResult
 from wahub.sandbox.serve import Addresses
@@ -59,6 +59,11 @@ class Box:
     async def fault(self, match: dict[str, Any], times: int = 1, **do: dict[str, Any]) -> str:
         return str((await self.post("faults", match=match, do=do, times=times))["id"])
 
+    async def inject(self, number: str, **do: dict[str, Any]) -> None:
+        """A fault at once, on the live socket of the account's newest device."""
+        device = (await self.get(f"phones/{number}"))["devices"][-1]["id"]
+        await self.post(f"phones/{number}/devices/{device}/inject", fault=do)
+
     async def trace(self, number: str, tag: str) -> list[dict[str, Any]]:
         entries = (await self.get(f"trace?number={number}&after=0"))["stanzas"]
         return [entry for entry in entries if entry["stanza"]["tag"] == tag]
@@ -72,6 +77,8 @@ class Account:
     number: str
     vault: MemoryVault = field(default_factory=MemoryVault)
     epoch: int = 0
+    proxy: str | None = None
+    options: EngineOptions = field(default_factory=EngineOptions)
     watcher: Watcher | None = None
 
     @property
@@ -81,7 +88,8 @@ class Account:
 
     async def connect(self, engine: BaileysEngine, term: float = 60.0) -> Watcher:
         self.epoch += 1
-        spec = LinkSpec(InstanceId(f"account-{self.number}"), self.epoch, time.monotonic() + term)
+        until = time.monotonic() + term
+        spec = LinkSpec(InstanceId(f"account-{self.number}"), self.epoch, until, self.proxy, self.options)
         self.watcher = Watcher(await engine.open(spec, self.vault))
         return self.watcher
 

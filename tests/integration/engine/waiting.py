@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,14 @@ async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not happen"
+        await asyncio.sleep(0.01)
+
+
+async def until_asked(ask: Callable[[], Awaitable[object]], timeout: float = 10.0) -> None:
+    """Ask until the answer is yes."""
+    deadline = time.monotonic() + timeout
+    while not await ask():
+        assert time.monotonic() < deadline, "what was asked for did not happen"
         await asyncio.sleep(0.01)
 
 

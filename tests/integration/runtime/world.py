@@ -19,17 +19,19 @@ from wahub.adapters.sql.database import open_database
 from wahub.domain.errors import StoreBusyError
 from wahub.domain.ids import ChatId, InstanceId, QueueId, WorkerId
 from wahub.domain.instance import Config, Instance, State
+from wahub.domain.lifecycle import Ask, IncidentKind, Lifecycle
 from wahub.domain.message import Text
 from wahub.domain.outbox import Entry, ItemState, SendAcked, SendResult
 from wahub.domain.pacing import Pace, TypingPolicy
 from wahub.domain.restore import RestorePolicy
+from wahub.domain.session import CREDS, KeyChanges
 from wahub.domain.webhook import Delivery, DeliveryState
 from wahub.ports.store import Database, Tx
 from wahub.ports.wakeup import INSTANCES, outbox_topic
 from wahub.runtime.deps import RuntimeDeps, RuntimeSettings
 from wahub.runtime.supervisor import Supervisor
 from wahub.services import instance as instances
-from wahub.services import outbox
+from wahub.services import lifecycle, outbox
 from wahub.services.outbox import QueueLimits, SendRequest, SendRules
 
 BARE = SendRules(pace=Pace(0, 0, 0), typing=TypingPolicy(enabled=False), ask_first=False)
@@ -88,13 +90,23 @@ class World:
             worker=WorkerId("worker-0"), restore=RestorePolicy(jitter=(0.0, 0.0)), stop_patience=2.0, rules=BARE
         )
         self._posted: list[Delivery] = []
+        self._does: Callable[[FakeLink], None] = lambda _link: None
         self.farewells: list[tuple[InstanceId, tuple[QueueId, ...]]] = []
         self.database: Watched
         self._task: asyncio.Task[None] | None = None
 
+    async def while_down(self, work: Callable[[Tx], T]) -> T:
+        """What was written last before the process died, and nobody acted on."""
+        store = open_database(self._url, self.clock)
+        try:
+            return await store.write(work)
+        finally:
+            await store.close()
+
     async def start(self) -> World:
         self.database = Watched(open_database(self._url, self.clock))
         self.engine = FakeEngine(self.clock.monotonic)
+        self.engine.on_open = self._does
         self.wakeup = LocalWakeup(self.clock)
         self.settings = replace(self.settings, worker=WorkerId(f"worker-{next(self._numbers)}"))
         deps = RuntimeDeps(
@@ -111,6 +123,19 @@ class World:
         """Other figures for sending, before the start."""
         self.settings = replace(self.settings, rules=replace(self.settings.rules, **changes))
         return self
+
+    def with_settings(self, **changes: Any) -> World:
+        """Other figures of the runtime, before the start."""
+        self.settings = replace(self.settings, **changes)
+        return self
+
+    def calm(self) -> World:
+        """Fewer idle ticks, before the start: for tests in which hours pass."""
+        return self.with_settings(poll_every=300.0, sweep_every=300.0, lease_ttl=1_000.0, lease_renew_every=300.0)
+
+    def engine_does(self, does: Callable[[FakeLink], None]) -> None:
+        """What every new link does by itself from now on, also after a restart."""
+        self._does = self.engine.on_open = does
 
     def new_id(self) -> str:
         return f"{next(self._numbers):032x}"
@@ -165,6 +190,7 @@ class World:
         """A new instance whose link is open."""
         await self.create(name)
         link = await self.engine.next_link()
+        await link.vault.write(KeyChanges({CREDS: b"{}"}))
         link.open_up()
         await self.state_becomes(State.READY, InstanceId(name))
         return link
@@ -183,10 +209,48 @@ class World:
         self.wakeup.notify(outbox_topic(SHOP))
         return done
 
+    async def ask(self, what: Ask, wanted: InstanceId = SHOP) -> None:
+        """What the routes `restart` and `retry` do."""
+        await self.database.write(lambda tx: lifecycle.ask(tx, wanted, what, self.clock.now()))
+        self.wakeup.notify(INSTANCES)
+
+    async def reconfigure(self, wanted: InstanceId = SHOP, **changes: Any) -> None:
+        """What the route that updates an instance does."""
+
+        def work(tx: Tx) -> None:
+            found = tx.instances.get(wanted, for_update=True)
+            assert found is not None
+            tx.instances.save(replace(found, config=replace(found.config, **changes)))
+
+        await self.database.write(work)
+        self.wakeup.notify(INSTANCES)
+
+    async def ask_code(self, phone: str, wanted: InstanceId = SHOP) -> None:
+        """What the route `pairing-code` does."""
+        await self.database.write(lambda tx: lifecycle.ask_pairing_code(tx, wanted, phone, self.clock.now()))
+        self.wakeup.notify(INSTANCES)
+
     # --- what tests look at ------------------------------------------------------------------------------------------
 
     async def instance(self, wanted: InstanceId = SHOP) -> Instance | None:
         return await self.database.read(lambda tx: tx.instances.get(wanted))
+
+    async def state_of(self, wanted: InstanceId = SHOP) -> State:
+        found = await self.instance(wanted)
+        assert found is not None
+        return found.observed.state
+
+    async def record(self, wanted: InstanceId = SHOP) -> Lifecycle:
+        return await self.database.read(lambda tx: tx.lifecycles.get(wanted))
+
+    async def incidents(self, wanted: InstanceId = SHOP) -> list[IncidentKind]:
+        """Oldest first."""
+        found = await self.database.read(lambda tx: tx.lifecycles.incidents(wanted, 100))
+        return [incident.kind for incident in reversed(found)]
+
+    async def keeps_session(self, wanted: InstanceId = SHOP) -> bool:
+        """Whether the session material that `linked` stored is still there."""
+        return bool(await self.database.read(lambda tx: tx.sessions.read(wanted, [CREDS])))
 
     async def entry(self, queue_id: QueueId, wanted: InstanceId = SHOP) -> Entry:
         found = await self.database.read(lambda tx: tx.outbox.get(wanted, queue_id))
@@ -227,6 +291,10 @@ class World:
 
     async def news(self, event: str, wanted: InstanceId = SHOP) -> list[dict[str, Any]]:
         """The data of the webhooks of that name so far, oldest first. Takes what is due out of the queue."""
+        return [data for name, data in await self.posted(wanted) if name == event]
+
+    async def posted(self, wanted: InstanceId = SHOP) -> list[tuple[str, dict[str, Any]]]:
+        """Name and data of all webhooks so far, oldest first. Takes what is due out of the queue."""
 
         def take(tx: Tx) -> list[Delivery]:
             # Only the first of each lane is due at a time.
@@ -240,9 +308,7 @@ class World:
         self._posted += await self.database.write(take)
         found = sorted(self._posted, key=lambda delivery: delivery.position)
         return [
-            json.loads(delivery.body)["data"]
-            for delivery in found
-            if delivery.event == event and delivery.instance == wanted
+            (delivery.event, json.loads(delivery.body)["data"]) for delivery in found if delivery.instance == wanted
         ]
 
     async def wire(self, link: FakeLink, count: int) -> list[str]:

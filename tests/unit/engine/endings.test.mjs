@@ -38,6 +38,8 @@ const CASES = [
 	['nobody listens', null, boom('WebSocket Error (x)', 408, { code: 'ECONNREFUSED' }), null, 408, 'ECONNREFUSED'],
 	['an opening that times out', null, boom('WebSocket Error (Opening handshake has timed out)', 408), null, 408, 'timed_out'],
 	['a certificate that does not verify', null, boom('WebSocket Error (x)', 500, { code: 'CERT_HAS_EXPIRED' }), 'socket_failed', 500, 'CERT_HAS_EXPIRED'],
+	['a SOCKS proxy that is down', null, boom('WebSocket Error (x)', 500, new Error('connect ECONNREFUSED 127.0.0.1:9')), 'timed_out', 500, 'ECONNREFUSED'],
+	['a SOCKS proxy that refuses', null, boom('WebSocket Error (x)', 500, new Error('EVIL Socks5 Authentication failed')), 'socket_failed', 500, 'socket_failed'],
 	['a proxy that refuses', null, boom('WebSocket Error (x)', 500, { code: 'user:secret' }), 'socket_failed', 500, 'socket_failed'],
 	['an HTTP answer', null, boom('WebSocket Error (Unexpected server response: 403)', 403), 'socket_failed', 403, 'socket_failed'],
 	['a server that is none', null, boom('noise certificate signature invalid', 400), 'link_failed', 400, 'link_failed'],

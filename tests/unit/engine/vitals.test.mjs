@@ -106,17 +106,19 @@ function withMessages(...ids) {
 const ack = attrs => [{ recv: { tag: 'message', attrs }, sent: {} }, ACK_LOG];
 const receipt = (id, type) => [{ attrs: { id, type }, messageIds: [id] }, RECEIPT_LOG];
 
-test('backlog: the oldest counts; a receipt or an ack of any kind ends it', () => {
+test('backlog: a receipt or an ack of any kind ends a message; the next counts from its turn', () => {
 	const { backlog, attrs } = withMessages('A', 'B', 'C');
 	assert.equal(backlog.since, 1);
 	backlog.read(...ack(attrs[0]));
-	assert.equal(backlog.since, 2);
+	assert.equal(backlog.since, 4);
 	backlog.read(...receipt('B', 'inactive'));
-	assert.equal(backlog.since, 3);
+	assert.equal(backlog.since, 5);
 	backlog.read(...receipt('C', 'read'));
-	assert.equal(backlog.since, 3);
+	assert.equal(backlog.since, 5);
 	backlog.read(...receipt('C'));
 	assert.equal(backlog.since, null);
+	backlog.note({ id: 'D' });
+	assert.equal(backlog.since, 7);
 });
 
 test('backlog: what is being reported ends with the report, not with the receipt', () => {
@@ -129,20 +131,28 @@ test('backlog: what is being reported ends with the report, not with the receipt
 	assert.equal(backlog.since, null);
 });
 
+test('backlog: one that is stuck is not forgotten for what is finished behind it', () => {
+	const { backlog, attrs } = withMessages('A', 'B', 'C');
+	backlog.reporting(attrs[0]);
+	backlog.read(...ack(attrs[1]));
+	backlog.read(...ack(attrs[2]));
+	assert.equal(backlog.since, 1);
+});
+
 test('backlog: messages are handled in turn, so those before a finished one are finished', () => {
 	const { backlog, attrs } = withMessages('A', 'B', 'C');
 	backlog.read(...ack(attrs[1]));
-	assert.equal(backlog.since, 3);
+	assert.deepEqual([...backlog.entries.keys()], [attrs[2]]);
 });
 
 test('backlog: the same id twice is two messages; other stanzas and texts are none', () => {
 	const { backlog } = withMessages('A', 'A');
 	backlog.read(...receipt('A'));
-	assert.equal(backlog.since, 2);
+	assert.equal(backlog.entries.size, 1);
 	backlog.read({ recv: { tag: 'receipt', attrs: { id: 'A' } } }, ACK_LOG);
 	backlog.read('a text alone');
 	backlog.read(undefined, undefined);
-	assert.equal(backlog.since, 2);
+	assert.equal(backlog.entries.size, 1);
 	backlog.clear();
 	assert.equal(backlog.since, null);
 });

@@ -25,8 +25,13 @@ class Closing:
 
 
 def attempt(tx: Tx, lease: Lease, now: float, *, slow: bool) -> Moved:
-    """A link is being opened. `slow`: the fast attempts are used up."""
-    return move(tx, current(tx, lease), Event.LINK_RETRIED if slow else Event.LINK_STARTED, now)
+    """A link is being opened. `slow`: the fast attempts are used up.
+
+    An account that is not linked yet has nothing to get back: it goes on being set up.
+    """
+    found = current(tx, lease)
+    event = Event.LINK_RETRIED if slow and found[0].observed.linked else Event.LINK_STARTED
+    return move(tx, found, event, now)
 
 
 def qr_shown(tx: Tx, lease: Lease, text: str, ttl: float, now: float, event_id: str) -> Moved:
@@ -57,6 +62,7 @@ def paired(tx: Tx, lease: Lease, me: OwnIdentity, now: float, event_id: str) -> 
         found[1],
         ready_watchdog_at=now,
         ready_timed_out=False,
+        authenticated_to_ready_ms=None,
         ready_poll_attempts=0,
         last_ready_poll_error=None,
         connecting_watchdog_at=None,
@@ -90,7 +96,10 @@ def opened(tx: Tx, lease: Lease, me: OwnIdentity, now: float, event_id: str, *, 
         "last_error": None,
         "restart_attempts": 0,
     }
-    record = replace(found[1], ready_source="poll" if by_poll else "event")
+    took = found[1].authenticated_to_ready_ms
+    if before.awaits_ready and before.authenticated_at is not None:
+        took = round((now - before.authenticated_at) * 1000)
+    record = replace(found[1], ready_source="poll" if by_poll else "event", authenticated_to_ready_ms=took)
     moved = move(tx, found, Event.OPENED, now, changes=changes, record=record)
     webhook.emit(tx, moved.after, "ready", {"status": "ready"}, now=now, event_id=event_id)
     _hold_queue_of_another(tx, moved, me, now, event_id)

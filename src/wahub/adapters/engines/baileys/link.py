@@ -127,8 +127,10 @@ class BaileysLink:
     async def pairing_code(self, phone: str) -> port.PairingCode:
         """A code to link by. PairingRefusedError, whose text is one of these words:
 
-        not_waiting (no QR code is shown now), no_answer, link_lost, or refused_<code> (WhatsApp's error).
+        not_a_number, not_waiting (no QR code is shown now), no_answer, link_lost, or refused_<code> (WhatsApp's error).
         """
+        if not (phone.isascii() and phone.isdigit()):
+            raise PairingRefusedError("not_a_number")
         frame = wire.Pair(**self._address, n=next(self._numbers), phone=phone)
         pairing = await self._ask(frame, wire.Pairing, _PAIRING_SECONDS)
         if pairing is None:

@@ -5,7 +5,9 @@
 // writes them (source: Socket/messages-recv.js sendMessageAck, Socket/messages-send.js sendReceipt). A message that the gateway
 // is to hear of counts as finished when it was told, not when the receipt left.
 //
-// Messages go through Baileys one after the other (inbound.mjs keepInLine): when one is finished, those before it are, too.
+// Messages go through Baileys one after the other (inbound.mjs keepInLine): when one is finished, those before it are, too; and
+// one waits for those before it. So a message counts from its turn: ten thousand that came at once and are worked through are
+// no sign of a stuck link, one that is not finished in its turn is.
 
 export const ACK_LOG = 'sent ack';
 export const RECEIPT_LOG = 'sending receipt for messages';
@@ -16,11 +18,14 @@ export class Backlog {
 		this.now = now;
 		/** By the stanza's attributes, oldest first. @type {Map<object, {since: number, id: string, reporting: boolean}>} */
 		this.entries = new Map();
+		/** When the one before the oldest was finished. */
+		this.turn = 0;
 	}
 
-	/** Since when the oldest waits; null when none does. */
+	/** Since when the oldest is being handled; null when there is none. */
 	get since() {
-		return this.entries.values().next().value?.since ?? null;
+		const oldest = this.entries.values().next().value;
+		return oldest ? Math.max(oldest.since, this.turn) : null;
 	}
 
 	/** A message stanza came. @param {object} attrs */
@@ -34,7 +39,7 @@ export class Backlog {
 		if (entry) {
 			entry.reporting = true;
 		}
-		return () => this.entries.delete(attrs);
+		return () => this.remove(attrs);
 	}
 
 	/** Baileys' log: tells when it is through with a stanza. @param {unknown} details @param {unknown} text */
@@ -55,12 +60,19 @@ export class Backlog {
 		}
 		for (const [key, { reporting }] of this.entries) {
 			if (!reporting) {
-				this.entries.delete(key);
+				this.remove(key);
 			}
 			if (key === attrs) {
 				break;
 			}
 		}
+	}
+
+	remove(attrs) {
+		if (this.entries.keys().next().value === attrs) {
+			this.turn = this.now();
+		}
+		this.entries.delete(attrs);
 	}
 
 	clear() {

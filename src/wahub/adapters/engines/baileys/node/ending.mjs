@@ -5,6 +5,7 @@
 // getCodeFromWSError). Here a number stands only for what the server said inside the encrypted stream; everything else has
 // a cause of its own. `detail` is a short constant text, never taken from a stanza.
 
+import { constants } from 'node:os';
 import { getAllBinaryNodeChildren } from 'baileys';
 
 const RESTART_REQUIRED = /restart required/i;
@@ -68,16 +69,21 @@ export class Ending {
 		if (LOST_CODES.has(code)) {
 			return { cause: null, code, detail: systemError(error) ?? LOST_WORDS[code] };
 		}
-		const socket = Boolean(error?.message?.startsWith('WebSocket Error'));
-		const cause = socket ? 'socket_failed' : 'link_failed';
-		return { cause, code, detail: (socket && systemError(error)) || cause };
+		if (!error?.message?.startsWith('WebSocket Error')) {
+			return { cause: 'link_failed', code, detail: 'link_failed' };
+		}
+		const name = systemError(error);
+		return { cause: name in constants.errno ? 'timed_out' : 'socket_failed', code, detail: name ?? 'socket_failed' };
 	}
 }
 
-/** The operating system's or TLS's name of what failed, as `ECONNREFUSED`. */
+/** The operating system's or TLS's name of what failed, as `ECONNREFUSED`. A proxy's library has it in the text only. */
 function systemError(error) {
 	const name = error?.data?.code;
-	return typeof name === 'string' && SYSTEM_ERROR.test(name) ? name : null;
+	if (typeof name === 'string' && SYSTEM_ERROR.test(name)) {
+		return name;
+	}
+	return String(error?.data?.message ?? '').match(/\bE[A-Z0-9]+\b/g)?.find(word => word in constants.errno) ?? null;
 }
 
 function textOf(node) {

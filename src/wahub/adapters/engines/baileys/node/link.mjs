@@ -346,6 +346,7 @@ export class Link {
 		if (!this.isOpen && !this.ended) {
 			this.isOpen = true;
 			this.tell('opened', { me: this.identity(), polled });
+			this.presence.start();
 			this.tellCaughtUp();
 		}
 	}

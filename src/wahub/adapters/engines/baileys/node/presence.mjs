@@ -9,15 +9,22 @@ export class Presence {
 	/**
 	 * @param {object} sock Baileys' socket
 	 * @param {() => {id: string, name?: string}} me
-	 * @param {boolean} stays whether the account is available all the time; Baileys says so when it opens
+	 * @param {boolean} stays whether the account is available all the time
 	 */
 	constructor(sock, me, stays = false) {
 		this.sock = sock;
 		this.me = me;
 		this.stays = stays;
-		this.available = stays;
+		this.available = false;
 		this.typing = new Set();
 		this.timer = null;
+	}
+
+	/** The link is open. Baileys, too, says that the account is online, but only of one with a push name. */
+	start() {
+		if (this.stays) {
+			this.announce(true).catch(() => {});
+		}
 	}
 
 	/** @param {string} chat JID @param {boolean} typing Rejects when the socket is closed. */

@@ -33,7 +33,7 @@ function makeAgent(address, signal) {
 		case 'https:':
 			return new HttpsProxyAgent(url, { signal });
 		case 'socks5:':
-			// 5h: the proxy looks the name up.
+			// 5h: the proxy looks the name up. One that hangs is let go by the library after 30 s.
 			return new SocksProxyAgent(address.replace(/^socks5:/i, 'socks5h:'));
 		default:
 			throw new Error('no proxy address');

@@ -91,10 +91,18 @@ export class Requests {
 		const { link } = this;
 		const pinged = link.gate?.handshaken && !link.ended ? link.vitals.ping() : Promise.resolve(false);
 		const answered = (await within(PROBE_PATIENCE_MS, pinged.catch(() => false))) ?? false;
-		if (answered && link.loggedIn) {
+		if (answered && link.loggedIn && !link.isOpen && !link.ended) {
 			link.opened(true);
+			this.askForMail();
 		}
 		link.tell('probed', { n, logged_in: link.loggedIn && !link.ended, answered });
+	}
+
+	/** The server holds back messages until it is told; Baileys does that after the queries it still waits for. */
+	askForMail() {
+		const { sock } = this.link;
+		const attrs = { id: sock.generateMessageTag(), to: S_WHATSAPP_NET, type: 'set', xmlns: 'passive' };
+		sock.sendNode({ tag: 'iq', attrs, content: [{ tag: 'active', attrs: {} }] }).catch(() => {});
 	}
 
 	/** Unlink at the server, waiting for the login if need be, and close. */

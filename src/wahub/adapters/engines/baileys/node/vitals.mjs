@@ -47,7 +47,7 @@ export class Vitals {
 	}
 
 	beat() {
-		if (this.link.now() - this.heard > this.link.keepAlive + GRACE_MS) {
+		if (this.link.now() - this.heard > this.link.keepAlive + Math.min(GRACE_MS, this.link.keepAlive)) {
 			this.link.onLost();
 		} else {
 			this.ping().catch(() => {});

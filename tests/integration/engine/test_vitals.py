@@ -1,0 +1,160 @@
+"""What the engine knows of a link's health, and what a probe does, with the real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from tests.integration.engine.conftest import StartEngine
+from tests.integration.engine.network import Account, Box
+from tests.integration.engine.waiting import until, until_asked
+
+from wahub.adapters.engines.baileys import process
+from wahub.adapters.engines.baileys.engine import BaileysEngine
+from wahub.adapters.engines.baileys.settings import BaileysSettings
+from wahub.ports.engine import CaughtUp, Closed, Inbound, Opened, Probe, SendAcked
+
+PEER = "15550002222"
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Signs of life come with the answers to pings; here they come all the time."""
+    monkeypatch.setattr(process, "_PING_SECONDS", 0.02)
+
+
+async def test_silence_is_seen_while_pings_go_unanswered(
+    start_engine: StartEngine, box: Box, box_settings: BaileysSettings
+) -> None:
+    before = time.monotonic()
+    engine = await start_engine(box_settings, keep_alive=0.4)
+    account = Account(box, "15550001111")
+    await account.pair(engine)
+    link = account.link
+    assert before <= link.vitals.heard_at <= time.monotonic()
+    first = link.vitals.heard_at
+    await until(lambda: link.vitals.heard_at > first + 0.3)
+    assert link.vitals.unhandled_since is None
+    silent = time.monotonic()
+    await box.inject(account.number, silent={})
+    injected = time.monotonic()
+    await until(lambda: link.vitals.unanswered_since)
+    assert silent <= link.vitals.unanswered_since <= time.monotonic()
+    assert link.vitals.heard_at <= injected
+    since = link.vitals.unanswered_since
+    await account.watcher.first(Closed)
+    assert link.vitals.unanswered_since == since
+
+
+async def test_times_are_never_later_than_the_truth(account: Account, box: Box) -> None:
+    """Even right after the frame that they speak of."""
+    await box.phone(PEER)
+    for number in range(20):
+        await box.post(f"phones/{PEER}/send", to=account.number, text=str(number))
+        await account.watcher.first(Inbound, after=number)
+        assert account.link.vitals.heard_at <= time.monotonic()
+
+
+async def test_a_message_that_does_not_get_through_is_seen(account: Account, box: Box) -> None:
+    await box.phone(PEER)
+    await account.watcher.first(CaughtUp)
+    account.vault.gate.clear()
+    before = time.monotonic()
+    await box.post(f"phones/{PEER}/send", to=account.number, text="stuck")
+    await until(lambda: account.link.vitals.unhandled_since)
+    since = account.link.vitals.unhandled_since
+    assert before - 0.05 <= since <= time.monotonic()
+    await box.post(f"phones/{PEER}/send", to=account.number, text="behind it")
+    await asyncio.wait_for(account.vault.waiting.wait(), 5)
+    assert account.link.vitals.unhandled_since == since
+    account.vault.gate.set()
+    await account.watcher.first(Inbound, after=1)
+    await until(lambda: account.link.vitals.unhandled_since is None)
+
+
+@pytest.mark.parametrize("fault", ["corrupt", "duplicate"])
+async def test_what_cannot_be_read_and_what_comes_twice_is_finished(account: Account, box: Box, fault: str) -> None:
+    await box.phone(PEER)
+    await account.watcher.first(CaughtUp)
+    await box.fault({"number": account.number, "stanza": "message"}, **{fault: {}})
+    heard = account.link.vitals.heard_at
+    await box.post(f"phones/{PEER}/send", to=account.number, text="odd")
+    await box.post(f"phones/{PEER}/send", to=account.number, text="plain")
+    await until(lambda: "plain" in [event.body["text"] for event in account.watcher.all(Inbound)])
+    await until(lambda: account.link.vitals.heard_at > heard and account.link.vitals.unhandled_since is None)
+
+
+async def test_other_kinds_of_messages_are_finished(account: Account, box: Box) -> None:
+    """From the own phone, reactions, deletions: whatever comes, nothing stays unhandled."""
+    await box.phone(PEER)
+    await account.watcher.first(CaughtUp)
+    sent = await box.post(f"phones/{PEER}/send", to=account.number, text="first")
+    await box.post(f"phones/{PEER}/send", to=account.number, reaction={"messageId": sent["messageId"], "emoji": "x"})
+    await box.post(f"phones/{PEER}/send", to=account.number, delete={"messageId": sent["messageId"]})
+    await box.post(f"phones/{account.number}/send", to=PEER, text="own")
+    await account.watcher.first(Inbound, after=3)
+    await until(lambda: account.link.vitals.unhandled_since is None)
+
+
+# --- probes -----------------------------------------------------------------------------------------------------------
+
+
+async def _connect_with(
+    account: Account, engine: BaileysEngine, box: Box, stanza: str, **do: dict[str, object]
+) -> None:
+    await account.link.close()
+    await box.fault({"number": account.number, "stanza": stanza}, **do)
+    await account.connect(engine)
+
+
+async def _settled(account: Account, expected: Probe) -> None:
+    """Probe until the login has come as far as it comes."""
+
+    async def is_as_expected() -> bool:
+        return await account.link.probe() == expected
+
+    await until_asked(is_as_expected)
+
+
+async def test_a_probe_opens_what_is_logged_in_and_answers(account: Account, engine: BaileysEngine, box: Box) -> None:
+    """The first question of the login is lost: Baileys would wait a minute for its answer."""
+    await box.phone(PEER)
+    await _connect_with(account, engine, box, "iq", dropStanza={})
+
+    async def has_struck() -> bool:
+        return not (await box.get("faults"))["faults"]
+
+    await until_asked(has_struck)
+    assert account.watcher.all(Opened) == []
+    assert await account.link.probe() == Probe(logged_in=True, answered=True)
+    opened = await account.watcher.first(Opened)
+    assert opened.polled
+    assert opened.me.phone == account.number
+    assert await account.send(PEER, "all the same") == SendAcked()
+    await box.post(f"phones/{PEER}/send", to=account.number, text="and back")
+    assert (await account.watcher.first(Inbound)).body["text"] == "and back"
+    assert await account.link.probe() == Probe(True, True)
+    assert len(account.watcher.all(Opened)) == 1
+
+
+async def test_a_probe_of_a_link_that_is_open_says_so_and_no_more(account: Account) -> None:
+    assert await account.link.probe() == Probe(True, True)
+    assert [opened.polled for opened in account.watcher.all(Opened)] == [False]
+    await account.link.close()
+    assert await account.link.probe() == Probe(False, False)
+
+
+async def test_a_probe_of_a_login_that_is_never_confirmed(account: Account, engine: BaileysEngine, box: Box) -> None:
+    await _connect_with(account, engine, box, "login", neverReady={})
+    await _settled(account, Probe(logged_in=False, answered=True))
+    assert account.watcher.all(Opened) == []
+
+
+async def test_a_probe_ends_with_its_link(account: Account, box: Box) -> None:
+    await box.inject(account.number, silent={})
+    probing = asyncio.create_task(account.link.probe())
+    done, _ = await asyncio.wait([probing], timeout=0.3)
+    assert not done
+    await account.link.close()
+    assert not (await probing).answered
