@@ -7,6 +7,7 @@ event loop, so the seams are plain calls; stanzas cross them in the form a compa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +43,25 @@ class Jid:
     def __str__(self) -> str:
         device = f":{self.device}" if self.device else ""
         return f"{self.user}{device}@{self.server}"
+
+
+STATUS = Jid("status", "broadcast")
+"""Where people post what everybody they know may see for a day."""
+
+
+def is_shared(chat: Jid) -> bool:
+    """Whether a chat is written with sender keys: a group, or the status list."""
+    return chat.server == GROUP_SERVER or chat == STATUS
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """A group as its members see it: `members` are their numbers, `server` the address space they are named in."""
+
+    jid: Jid
+    subject: str
+    server: str
+    members: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +128,12 @@ class NetworkPort(Protocol):
 
     def device_jids(self, user: Jid) -> list[Jid]:
         """All devices of a user (number or LID, answered in the same space), the phone first. Unknown: empty."""
+
+    def group(self, group: Jid) -> GroupView | None:
+        """A group; None when there is none."""
+
+    def contacts(self, phone: Jid) -> Sequence[str]:
+        """Numbers of everyone the account has exchanged messages with."""
 
     def take_bundle(self, device: Jid) -> KeyBundle:
         """Public keys of a device; uses up one one-time prekey when there is one. RefusedError 404 if unknown."""

@@ -70,6 +70,9 @@ async function start({ name, dir, options = {} }) {
     }
   });
   sock.ev.on('messages.update', (updates) => emit('update', name, { updates }));
+  for (const event of ['groups.upsert', 'groups.update', 'group-participants.update', 'lid-mapping.update', 'call']) {
+    sock.ev.on(event, (value) => emit(event, name, { value }));
+  }
   sock.ev.on('presence.update', (presence) => emit('presence', name, { presence }));
   sock.ws.on('CB:ack,class:message', (node) => emit('ack', name, node.attrs));
   sock.ws.on('CB:receipt', (node) => emit('receipt', name, node.attrs));
@@ -97,6 +100,12 @@ const operations = {
   },
   async presence({ name, type, to }) {
     await sockets.get(name).sendPresenceUpdate(type, to);
+  },
+  async say({ name, to, content, id }) {
+    const sent = await sockets.get(name).sendMessage(to, content, { messageId: id, linkPreview: null });
+    sentMessages.set(sent.key.id, sent.message);
+    const secret = sent.message.messageContextInfo?.messageSecret;
+    emit('sent', name, { id: sent.key.id, key: sent.key, secret: secret && Buffer.from(secret).toString('base64') });
   },
   async subscribe({ name, to }) {
     await sockets.get(name).presenceSubscribe(to);

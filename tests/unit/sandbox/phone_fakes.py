@@ -13,6 +13,7 @@ from wahub.sandbox.model import (
     PN_SERVER,
     AccountSigner,
     CodeRequest,
+    GroupView,
     Jid,
     KeyBundle,
     PairingRequest,
@@ -108,6 +109,12 @@ class FakeNetwork:
         if 1 <= jid.device <= len(linked):
             return linked[jid.device - 1]
         raise RefusedError(404, "no such device")
+
+    def group(self, group: Jid) -> GroupView | None:
+        return None
+
+    def contacts(self, phone: Jid) -> Sequence[str]:
+        return sorted(number for number in self.phones if number != phone.user)
 
     def take_bundle(self, device: Jid) -> KeyBundle:
         return self._device(device).key_bundle()

@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from wahub.sandbox.control import requests as ask
 from wahub.sandbox.control.answers import answer, on_bug, on_http, on_refused, phone_details, phone_summary
 from wahub.sandbox.control.contents import content_of
+from wahub.sandbox.control.groups import GroupCalls
 from wahub.sandbox.model import RefusedError
 from wahub.sandbox.phone.phone import Phone
 from wahub.sandbox.world import World
@@ -34,7 +35,7 @@ def build_control_app(world: World) -> Starlette:
 
 def build_control_routes(world: World) -> list[BaseRoute]:
     """The routes alone, for an application that serves other things beside them."""
-    people, network = PeopleCalls(world), NetworkCalls(world)
+    people, groups, network = PeopleCalls(world), GroupCalls(world), NetworkCalls(world)
     one = "/control/phones/{number}"
     calls: list[tuple[str, str, Handler]] = [
         ("GET", "/control/health", network.health),
@@ -52,9 +53,11 @@ def build_control_routes(world: World) -> list[BaseRoute]:
         ("POST", f"{one}/online", people.online),
         ("DELETE", f"{one}/devices/{{id}}", people.remove_device),
         ("POST", f"{one}/devices/{{id}}/inject", network.inject),
-        ("POST", "/control/groups", groups_come_later),
-        ("GET", "/control/groups", groups_come_later),
-        ("POST", "/control/groups/{id}/members", groups_come_later),
+        ("POST", "/control/groups", groups.create),
+        ("GET", "/control/groups", groups.list),
+        ("GET", "/control/groups/{id}", groups.show),
+        ("POST", "/control/groups/{id}", groups.rename),
+        ("POST", "/control/groups/{id}/members", groups.members),
         ("POST", "/control/faults", network.arm_fault),
         ("GET", "/control/faults", network.faults),
         ("DELETE", "/control/faults/{id}", network.disarm_fault),
@@ -115,7 +118,7 @@ class PeopleCalls:
         """`POST …/send`"""
         phone = self._phone(request)
         body = await ask.body_of(request)
-        message_id = phone.send(ask.recipient(body), content_of(body), ask.quote_of(body))
+        message_id = phone.send(ask.recipient(body), content_of(body), ask.quote_of(body), ask.addressing(body))
         return answer({"messageId": message_id}, 202)
 
     async def vote(self, request: Request) -> Response:
@@ -215,8 +218,3 @@ class NetworkCalls:
         """`POST /control/reset`"""
         self._world.reset()
         return answer({"ok": True})
-
-
-async def groups_come_later(_: Request) -> Response:
-    """Groups"""
-    raise RefusedError(501, "groups do not exist in this sandbox yet")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
-from wahub.sandbox.model import LID_SERVER, PN_SERVER, PairingRequest, RefusedError
+from wahub.sandbox.model import GROUP_SERVER, LID_SERVER, PN_SERVER, STATUS, PairingRequest, RefusedError
 from wahub.sandbox.phone.linkcode import UnreadableCodeError, read_code
 from wahub.sandbox.phone.qr import UnreadableQrError, read_text, text_from_picture
 
@@ -135,10 +135,14 @@ def _picture(text: str) -> bytes:
 
 
 def recipient(body: dict[str, Any]) -> str:
-    """The number that a message goes to."""
+    """Where a message goes: a number, a group, or the status list."""
     to = body.get("to")
-    if isinstance(to, str) and to.endswith("@g.us"):
-        raise RefusedError(501, "to: groups do not exist in this sandbox yet; send to a number")
+    if to == str(STATUS):
+        return str(STATUS)
+    if isinstance(to, str) and to.endswith(f"@{GROUP_SERVER}"):
+        if not to.removesuffix(f"@{GROUP_SERVER}").isalnum():
+            raise RefusedError(400, "to: expected a group as GET /control/groups shows it")
+        return to
     return phone_number(to, "to")
 
 

@@ -52,7 +52,10 @@ class Device:
 
 @dataclass(slots=True)
 class Account:
-    """A person's account. `peers` are the numbers it has exchanged messages with; device 0 is `phone`."""
+    """A person's account. `peers` are the numbers it has exchanged messages with; device 0 is `phone`.
+
+    `hidden`: others know the account by its LID alone, its number is told to nobody.
+    """
 
     number: str
     lid: str
@@ -60,6 +63,7 @@ class Account:
     business: bool
     raw_id: int
     phone: PhonePort | None = None
+    hidden: bool = False
     phone_online: bool = True
     phone_available: bool = False
     next_device: int = 1

@@ -17,6 +17,7 @@ from wahub.sandbox.media_store import MediaStore
 from wahub.sandbox.model import Jid
 from wahub.sandbox.network.accounts import Account, Device, Registry
 from wahub.sandbox.network.faults import PHONE_FAULTS, SOCKET_FAULTS, STANZA_FAULTS, Faults
+from wahub.sandbox.network.group import Group
 from wahub.sandbox.network.stats import Stats
 from wahub.sandbox.network.store import Store
 from wahub.sandbox.network.trace import Trace
@@ -68,6 +69,8 @@ class Core:
         """Hangs up on sockets whose upgrade is left unanswered."""
         self.tickets: dict[str, Ticket] = {}
         self.codes: dict[str, CodeTicket] = {}
+        self.groups: dict[str, Group] = {}
+        """By address."""
         self.subscribers: dict[str, set[tuple[str, int]]] = {}
         self.media = MediaStore()
         self.mail_sequence = itertools.count(1)

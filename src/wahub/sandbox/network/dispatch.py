@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wahub.sandbox.network import companions, linkcode, login, pairing, prekeys, presence, routing, settings, usync
+from wahub.sandbox.network import (
+    companions,
+    groups,
+    linkcode,
+    login,
+    pairing,
+    prekeys,
+    presence,
+    routing,
+    settings,
+    usync,
+)
 from wahub.sandbox.network.core import Core
 from wahub.sandbox.network.faults import SOCKET_FAULTS
-from wahub.sandbox.network.routing import Origin
+from wahub.sandbox.network.origin import Origin
 from wahub.sandbox.network.session import Phase, Session
 from wahub.sandbox.node import Node
 from wahub.sandbox.proto.payload_pb2 import ClientPayload
@@ -28,7 +39,8 @@ _QUERIES: dict[tuple[str, str], Handler] = {
     ("blocklist", "set"): settings.blocklist,
     ("w:sync:app:state", "set"): settings.app_state,
     ("w:m", "set"): settings.media_conn,
-    ("w:g2", "get"): settings.groups,
+    ("w:g2", "get"): groups.get_query,
+    ("w:g2", "set"): groups.set_query,
     ("w:profile:picture", "get"): settings.not_found,
     ("w:biz", "get"): settings.business,
     ("w:mex", "get"): settings.mex,

@@ -10,8 +10,28 @@ from typing import Any
 
 from wahub.sandbox.control.ports import LinkedDevice
 from wahub.sandbox.media_store import MediaStore
-from wahub.sandbox.model import AccountSigner, CodeRequest, Jid, KeyBundle, PairingRequest, PhonePort, RefusedError
-from wahub.sandbox.network import companions, dispatch, linkcode, login, pairing, persist, prekeys, presence, routing
+from wahub.sandbox.model import (
+    AccountSigner,
+    CodeRequest,
+    GroupView,
+    Jid,
+    KeyBundle,
+    PairingRequest,
+    PhonePort,
+    RefusedError,
+)
+from wahub.sandbox.network import (
+    companions,
+    dispatch,
+    groups,
+    linkcode,
+    login,
+    pairing,
+    persist,
+    prekeys,
+    presence,
+    routing,
+)
 from wahub.sandbox.network.accounts import Account, Device
 from wahub.sandbox.network.core import Core, PairingTimes
 from wahub.sandbox.network.faults import (
@@ -24,7 +44,8 @@ from wahub.sandbox.network.faults import (
     Action,
     parse_action,
 )
-from wahub.sandbox.network.routing import Origin
+from wahub.sandbox.network.group import Group
+from wahub.sandbox.network.origin import Origin
 from wahub.sandbox.network.session import Session
 from wahub.sandbox.network.store import Store
 from wahub.sandbox.network.trust import ServerKeys
@@ -114,6 +135,15 @@ class Network:
             return []
         return [Jid(user.user, user.server, device) for device in (0, *account.devices)]
 
+    def group(self, group: Jid) -> GroupView | None:
+        """A group as phones see it."""
+        found = self._core.groups.get(str(group))
+        return None if found is None else found.view()
+
+    def contacts(self, phone: Jid) -> Sequence[str]:
+        """Numbers of everyone the account has exchanged messages with."""
+        return sorted(self._account_of(phone).peers)
+
     def take_bundle(self, device: Jid) -> KeyBundle:
         """Public keys of a device; uses up a one-time prekey."""
         return prekeys.take_bundle(self._core, self._account_of(device), device.device)
@@ -152,6 +182,30 @@ class Network:
         account = Account(phone.number, phone.lid, phone.name, business, secrets.randbelow(_MAX_RAW_ID) + 1, phone)
         core.registry.add(account)
         persist.save_account(core.store, account)
+
+    def create_group(self, subject: str, owner: str, members: Sequence[str], server: str) -> dict[str, Any]:
+        """A new group; `server` is its address space."""
+        core = self._core
+        people = [self._account(number) for number in members]
+        return groups.as_json(core, groups.create(core, subject, self._account(owner), people, server))
+
+    def change_group(self, group: Jid, actor: str | None, changes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Add, remove, promote or demote members; `actor` is the owner when left out."""
+        core, found = self._core, self._group(group)
+        people = {action: [self._account(number) for number in numbers] for action, numbers in changes.items()}
+        for action, members in people.items():
+            groups.change(core, found, self._account(actor or found.owner), action, members)
+        return groups.as_json(core, found)
+
+    def rename_group(self, group: Jid, actor: str | None, subject: str) -> dict[str, Any]:
+        """A new subject; `actor` is the owner when left out."""
+        found = self._group(group)
+        groups.rename(self._core, found, self._account(actor or found.owner), subject)
+        return groups.as_json(self._core, found)
+
+    def groups(self) -> Sequence[dict[str, Any]]:
+        """All groups, oldest first."""
+        return [groups.as_json(self._core, group) for group in self._core.groups.values()]
 
     def set_phone_online(self, number: str, online: bool) -> None:
         """Switch a phone on or off; when it comes on it gets what waited."""
@@ -256,6 +310,7 @@ class Network:
         core.tickets.clear()
         core.codes.clear()
         core.subscribers.clear()
+        core.groups.clear()
         core.media.clear()
         core.stats = type(core.stats)()
         persist.forget_everything(core.store)
@@ -265,6 +320,12 @@ class Network:
         if account is None:
             raise RefusedError(404, "no such phone")
         return account
+
+    def _group(self, jid: Jid) -> Group:
+        group = self._core.groups.get(str(jid))
+        if group is None:
+            raise RefusedError(404, "no such group")
+        return group
 
     def _account_of(self, jid: Jid) -> Account:
         account = self._core.account_of(jid)

@@ -76,16 +76,8 @@ def media_conn(core: Core, session: Session, query: Node) -> None:
 
 
 def not_found(_core: Core, session: Session, query: Node) -> None:
-    """There is no such thing (a profile picture, a group)."""
+    """There is no such thing (a profile picture)."""
     session.error(query, 404, "item-not-found")
-
-
-def groups(core: Core, session: Session, query: Node) -> None:
-    """`w:g2` get: the account is in no group."""
-    if query.child("participating") is not None:
-        session.result(query, Node("groups", {}, []))
-    else:
-        not_found(core, session, query)
 
 
 def business(_core: Core, session: Session, query: Node) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from wahub.sandbox.model import Jid, is_shared
 from wahub.sandbox.phone.reading import opened
 from wahub.sandbox.proto import e2e_pb2
 
@@ -112,6 +113,13 @@ class Target:
     from_me: bool
     message: e2e_pb2.Message
 
+    def key(self) -> e2e_pb2.MessageKey:
+        """How other messages name this one; in a group the author is named too."""
+        key = e2e_pb2.MessageKey(remote_jid=self.chat_jid, from_me=self.from_me, id=self.message_id)
+        if not self.from_me and is_shared(Jid.parse(self.chat_jid)):
+            key.participant = self.author_jid
+        return key
+
 
 def vcard_of(name: str, phone: str) -> str:
     """A minimal contact card for a name and the digits of a number."""
@@ -152,7 +160,7 @@ def build(
 
 
 def _about(content: Reaction | Edit | Delete, target: Target) -> e2e_pb2.Message:
-    key = e2e_pb2.MessageKey(remote_jid=target.chat_jid, from_me=target.from_me, id=target.message_id)
+    key = target.key()
     now_ms = int(time.time() * 1000)
     if isinstance(content, Reaction):
         reaction = e2e_pb2.ReactionMessage(key=key, text=content.emoji, sender_timestamp_ms=now_ms)

@@ -32,6 +32,10 @@ class Directory:
         lid = self._lid_by_number.get(number) if server == LID_SERVER else None
         return Jid(number, PN_SERVER) if lid is None else Jid(lid, LID_SERVER)
 
+    def chat_jid(self, chat: str, server: str) -> Jid:
+        """The address of a chat: a number in one address space, or a group."""
+        return Jid.parse(chat) if "@" in chat else self.jid_of(chat, server)
+
     def clear(self) -> None:
         """Forget everybody."""
         self._number_by_lid.clear()

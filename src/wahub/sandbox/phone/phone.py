@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
-from wahub.sandbox.model import GROUP_SERVER, Jid, KeyBundle, NetworkPort, PairingRequest, RefusedError
+from wahub.sandbox.model import GROUP_SERVER, Jid, KeyBundle, NetworkPort, PairingRequest, RefusedError, is_shared
 from wahub.sandbox.node import Node
 from wahub.sandbox.phone.content import Content
 from wahub.sandbox.phone.directory import Directory
@@ -160,10 +160,14 @@ class Phone:
             raise RefusedError(409, "code: it is not the one that the client shows for this number") from error
         return self._network.pair_by_code(self.jid, request.ref, adv_secret, _Signer(key))
 
-    def send(self, to: str, content: Content, quote: str | None = None) -> str:
-        """Send to a number; returns the message id. RefusedError 404 unknown number or message, 409 phone off."""
+    def send(self, to: str, content: Content, quote: str | None = None, server: str | None = None) -> str:
+        """Send to a number, a group or `status@broadcast`; returns the message id.
+
+        A number is addressed in the space `server`, by default by number. RefusedError 404 unknown number, group or
+        message, 409 the phone is off or not in the group.
+        """
         self._require_online()
-        return self._outgoing.send(to, content, quote)
+        return self._outgoing.send(to, content, quote, server)
 
     def vote(self, poll_id: str, options: Sequence[str], server: str | None = None) -> str:
         """Vote on a poll of one of the phone's chats, none to withdraw; returns the vote's message id.
@@ -190,9 +194,11 @@ class Phone:
         kept = self.state.kept.get(message_id)
         if kept is None or kept.from_me:
             raise RefusedError(404, "messageId: this phone received no such message")
-        to = f"{kept.author}@{self.jid.server}" if kept.chat == kept.author else kept.chat
-        now = str(int(time.time()))
-        self._network.submit(self.jid, Node("receipt", {"id": message_id, "to": to, "type": "read", "t": now}))
+        to = self._directory.chat_jid(kept.chat, kept.server)
+        attrs = {"id": message_id, "to": str(to), "type": "read", "t": str(int(time.time()))}
+        if is_shared(to):
+            attrs["participant"] = str(self._directory.jid_of(kept.author, kept.server))
+        self._network.submit(self.jid, Node("receipt", attrs))
 
     def _require_online(self) -> None:
         if not self.state.online:

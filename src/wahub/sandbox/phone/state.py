@@ -1,7 +1,7 @@
 """Everything a phone remembers, and how it is stored row by row.
 
-Rows (keys start with `phone/<number>/`): `profile`, `online`, `identity`, `session/<address>`, `inbox/<seq>` and
-`kept/<id>`.
+Rows (keys start with `phone/<number>/`): `profile`, `online`, `identity`, `session/<address>`,
+`senderkey/<group>/<address, empty for our own>`, `inbox/<seq>` and `kept/<id>`.
 Presence, counters and retry counts are not stored: after a restart they start anew, as on a phone.
 """
 
@@ -15,6 +15,7 @@ from wahub.sandbox.model import PN_SERVER, Jid
 from wahub.sandbox.phone.inbox import SeenLog
 from wahub.sandbox.phone.journal import Journal, decode, encode
 from wahub.sandbox.signal.cipher import SignalStore
+from wahub.sandbox.signal.groups import SenderKeys
 from wahub.sandbox.signal.identity import Identity
 
 MAX_KEPT = 2000
@@ -32,9 +33,10 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A message the phone can still quote, react to, vote on or send again. `chat` and `author` are number digits.
+    """A message the phone can still quote, react to, vote on or send again.
 
-    `server` is the address space it travelled in: `s.whatsapp.net` or `lid`.
+    `author` is number digits, `chat` number digits or the address of a group. `server` is the address space it
+    travelled in: `s.whatsapp.net` or `lid`.
     """
 
     message_id: str
@@ -61,6 +63,7 @@ class PhoneState:
         self.presence: SeenLog[dict[str, Any]] = SeenLog()
         self.seen_ids: set[tuple[str, str]] = set()
         self.kept: dict[str, Kept] = {}
+        self.sender_keys = SenderKeys()
         self._journal = journal
         self._prefix = f"phone/{profile.number}/"
         if journal is not None:
@@ -105,6 +108,12 @@ class PhoneState:
         if self._journal is not None:
             self._journal.put(f"{self._prefix}session/{address}", encode(self.sessions.dump(address)))
 
+    def sender_key_changed(self, group: str, address: str | None = None) -> None:
+        """Note that a sender key moved on: ours (no address), or the one that a device gave us."""
+        if self._journal is not None:
+            key = f"{self._prefix}senderkey/{group}/{address or ''}"
+            self._journal.put(key, encode(self.sender_keys.dump(group, address)))
+
     def identity_changed(self) -> None:
         """Note that one-time prekeys were made or used up."""
         if self._journal is not None:
@@ -123,6 +132,8 @@ class PhoneState:
             "identity": encode(self.identity.dump()),
         }
         rows |= {f"session/{name}": encode(self.sessions.dump(name)) for name in self.sessions.addresses()}
+        for group, address in self.sender_keys.names():
+            rows[f"senderkey/{group}/{address or ''}"] = encode(self.sender_keys.dump(group, address))
         rows |= {f"inbox/{entry['seq']}": encode(entry) for entry in self.inbox.after(0)}
         rows |= {f"kept/{kept.message_id}": encode(asdict(kept)) for kept in self.kept.values()}
         return {self._prefix + key: value for key, value in rows.items()}
@@ -141,6 +152,9 @@ class PhoneState:
         for key, value in own.items():
             if key.startswith("session/"):
                 state.sessions.load(key.removeprefix("session/"), decode(value))
+            elif key.startswith("senderkey/"):
+                _, group, address = key.split("/")
+                state.sender_keys.load(group, address or None, decode(value))
             elif key.startswith("kept/"):
                 kept = Kept(**decode(value))
                 state.kept[kept.message_id] = kept
