@@ -190,5 +190,8 @@ class PhonePort(Protocol):
     def receive(self, stanza: Node) -> None:
         """Take a stanza addressed to the phone. Only called while the phone is online."""
 
+    def move_to_lid(self, peer: str) -> None:
+        """The chat with a number is named by LID from now on; the own companions are told."""
+
     def key_bundle(self) -> KeyBundle:
         """Fresh public keys with a new one-time prekey."""

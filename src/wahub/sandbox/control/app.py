@@ -93,6 +93,7 @@ class PeopleCalls:
             ask.optional_text(body, "name"),
             business=ask.flag(body, "business", default=False),
             lid=ask.lid_field(body),
+            hidden=ask.flag(body, "hidden", default=False),
         )
         return answer(phone_summary(phone), 201 if is_new else 200)
 

@@ -29,8 +29,11 @@ class LinkedDevice:
 class NetworkControl(NetworkPort, Protocol):
     """The operator's side of the network. Every method refuses with `RefusedError(status, text)` and nothing else."""
 
-    def add_account(self, phone: PhonePort, *, business: bool) -> None:
-        """Register a number and its phone as device 0; the phone is online from now on."""
+    def add_account(self, phone: PhonePort, *, business: bool, hidden: bool = False) -> None:
+        """Register a number and its phone as device 0; the phone is online from now on.
+
+        `hidden`: others know the account by its LID alone.
+        """
 
     def create_group(self, subject: str, owner: str, members: Sequence[str], server: str) -> dict[str, Any]:
         """A new group as JSON; `server` is the address space of its members. 404 for an unknown number."""

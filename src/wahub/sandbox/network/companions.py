@@ -22,11 +22,6 @@ def announce(core: Core, account: Account, change: str, device_id: int) -> None:
 
     `change` is `add` or `remove`. Both addresses are named: clients keep one list per address space.
     """
-    devices = [
-        Node("device", {"jid": account.jid(device_id, server), "key-index": str(device_id)})
-        for server in (PN_SERVER, LID_SERVER)
-    ]
-    change_node = Node(change, {"device_hash": device_hash(account)}, devices)
     known = account.peers | {
         member for group in core.groups.values() if account.number in group.members for member in group.members
     }
@@ -36,8 +31,14 @@ def announce(core: Core, account: Account, change: str, device_id: int) -> None:
         for companion in listener.devices:
             if listener is account and companion == device_id:
                 continue
+            servers = (LID_SERVER,) if account.hidden and listener is not account else (PN_SERVER, LID_SERVER)
+            devices = [
+                Node("device", {"jid": account.jid(device_id, server), "key-index": str(device_id)})
+                for server in servers
+            ]
+            change_node = Node(change, {"device_hash": device_hash(account)}, [*devices])
             attrs = {
-                "from": account.jid(0),
+                "from": account.jid(0, servers[0]),
                 "lid": account.jid(0, LID_SERVER),
                 "type": "devices",
                 "id": core.stanza_id(),

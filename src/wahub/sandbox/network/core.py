@@ -34,6 +34,7 @@ SERVER = "@s.whatsapp.net"
 """The server's own address: a JID with an empty user."""
 
 _CORRUPTED_FROM_END = 12
+_OVERTAKEN_MS = 2000
 _DELIVERY_FAULTS = SOCKET_FAULTS | (STANZA_FAULTS & {"dropStanza"})
 
 
@@ -154,16 +155,19 @@ class Core:
         self, session: Session, account: Account, device: Device, stanza: Node, peer: str | None
     ) -> None:
         if not self.faults.armed:
-            session.send(stanza)
+            _write(session, stanza)
             return
         action = self.faults.take(_DELIVERY_FAULTS, account.number, peer, device.id, stanza.tag)
         if action is None:
-            session.send(stanza)
+            _write(session, stanza)
         elif action.name == "duplicate":
             session.send(stanza)
             session.send(stanza)
         elif action.name == "corrupt":
             session.send(_corrupted(stanza))
+        elif action.name == "reorder":
+            session.held_back.append(stanza)
+            self.call_later(action.arguments.get("ms", _OVERTAKEN_MS) / 1000, lambda: _write(session, None))
         elif action.name != "dropStanza" and not session.apply(action):
             session.send(stanza)
 
@@ -178,6 +182,16 @@ class Core:
     def account_of(self, jid: Jid) -> Account | None:
         """The account a JID names."""
         return self.registry.find(jid)
+
+
+def _write(session: Session, stanza: Node | None) -> None:
+    """Send a stanza, and what was held back behind it; with None only that."""
+    if stanza is not None:
+        session.send(stanza)
+    if session.held_back and (stanza is None or stanza.tag == "message"):
+        held, session.held_back = session.held_back, []
+        for late in held:
+            session.send(late)
 
 
 def mail_key(account: Account, device: int, sequence: int) -> str:

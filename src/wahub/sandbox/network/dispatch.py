@@ -17,7 +17,7 @@ from wahub.sandbox.network import (
     usync,
 )
 from wahub.sandbox.network.core import Core
-from wahub.sandbox.network.faults import SOCKET_FAULTS
+from wahub.sandbox.network.faults import INCOMING_FAULTS
 from wahub.sandbox.network.origin import Origin
 from wahub.sandbox.network.session import Phase, Session
 from wahub.sandbox.node import Node
@@ -87,7 +87,7 @@ def take_stanza(core: Core, session: Session, stanza: Node) -> None:
     if session.muted and not _is_ping(stanza):
         return
     if core.faults.armed:
-        action = core.faults.take(SOCKET_FAULTS, account.number, None, device.id, tag)
+        action = core.faults.take(INCOMING_FAULTS, account.number, None, device.id, tag)
         if action is not None and session.apply(action):
             return
         # Messages meet their own faults in routing; here a dropped stanza is a query that nobody answers.

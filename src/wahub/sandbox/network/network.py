@@ -36,7 +36,9 @@ from wahub.sandbox.network.accounts import Account, Device
 from wahub.sandbox.network.core import Core, PairingTimes
 from wahub.sandbox.network.faults import (
     ARMED_ONLY,
+    DELIVERY_ONLY,
     GONE,
+    MIGRATION,
     SOCKET_FAULTS,
     THEFTS,
     UPGRADE,
@@ -166,7 +168,7 @@ class Network:
 
     # NetworkControl: what only an operator may do.
 
-    def add_account(self, phone: PhonePort, *, business: bool) -> None:
+    def add_account(self, phone: PhonePort, *, business: bool, hidden: bool = False) -> None:
         """Register a phone; one whose account came from the state file takes its place there."""
         core = self._core
         known = core.registry.by_number.get(phone.number)
@@ -180,6 +182,7 @@ class Network:
         if core.registry.lid_taken(phone.lid):
             raise RefusedError(409, "lid is taken by another phone")
         account = Account(phone.number, phone.lid, phone.name, business, secrets.randbelow(_MAX_RAW_ID) + 1, phone)
+        account.hidden = hidden
         core.registry.add(account)
         persist.save_account(core.store, account)
 
@@ -246,6 +249,9 @@ class Network:
     def arm_fault(self, match: Mapping[str, Any], do: Mapping[str, Any], times: int | None) -> str:
         """Arm a fault; its id. Without `times` it fires once, with 0 until it is disarmed."""
         fault_id = self._core.faults.arm(match, do, times)
+        if MIGRATION in do:
+            self._core.faults.disarm(fault_id)
+            self._move_to_lid(match["number"], do[MIGRATION]["number"])
         if GONE in do:
             self._cut(match.get("number"))
         return fault_id
@@ -265,15 +271,24 @@ class Network:
         session = self._device(self._account(number), device_id).session
         if session is None:
             raise RefusedError(409, f"device {device_id} is not connected")
-        if action.name in ARMED_ONLY:
+        if action.name == MIGRATION:
+            self._move_to_lid(number, action.arguments["number"])
+        elif action.name in ARMED_ONLY:
             raise RefusedError(400, f"{action.name} cannot hit a live socket; arm it by POST /control/faults")
-        if action.name in THEFTS:
+        elif action.name in THEFTS:
             self._steal(number, device_id, session, action)
-        elif action.name not in SOCKET_FAULTS or action.name in ("duplicate", "corrupt"):
+        elif action.name not in SOCKET_FAULTS or action.name in DELIVERY_ONLY:
             match = {"number": number, "deviceId": device_id, "stanza": "message"}
             self._core.faults.arm(match, fault, 1)
         else:
             session.apply(action)
+
+    def _move_to_lid(self, number: str, peer: str) -> None:
+        """The chat of two accounts is named by LID from now on; their phones tell their companions."""
+        one, other = self._account(number), self._account(peer)
+        for account, to in ((one, other), (other, one)):
+            if account.phone is not None:
+                account.phone.move_to_lid(to.number)
 
     def _steal(self, number: str, device_id: int, session: Session, action: Action) -> None:
         """This session, and as many later ones as `times` says."""

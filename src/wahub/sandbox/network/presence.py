@@ -77,7 +77,7 @@ def take_chatstate(core: Core, account: Account, stanza: Node) -> None:
     target = core.account_of(to)
     if target is None or target is account:
         return
-    server = LID_SERVER if to.server == LID_SERVER else PN_SERVER
+    server = LID_SERVER if to.server == LID_SERVER or account.hidden else PN_SERVER
     passed = Node("chatstate", {"from": account.jid(0, server)}, stanza.content)
     core.send_if_live(target, 0, passed)
     for companion in target.devices.values():
@@ -97,7 +97,10 @@ def _subscribe(core: Core, account: Account, device: int, address: str) -> None:
 
 
 def _state(core: Core, account: Account, now_available: bool) -> Node:
-    attrs = {"from": account.jid(0), "type": "available" if now_available else "unavailable"}
+    attrs = {
+        "from": account.jid(0, LID_SERVER if account.hidden else PN_SERVER),
+        "type": "available" if now_available else "unavailable",
+    }
     if not now_available:
         attrs["last"] = core.now()
     return Node("presence", attrs)

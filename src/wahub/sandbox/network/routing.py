@@ -48,6 +48,8 @@ def take_message(core: Core, origin: Origin, stanza: Node) -> None:
     except ValueError:
         to = Jid("", "")
     target = core.account_of(to)
+    if target is not None and target.hidden and to.server != LID_SERVER and target is not origin.account:
+        target = None  # nobody can know this number
     action = None
     if core.faults.armed and origin.session is not None:
         peer = target.number if target is not None else None

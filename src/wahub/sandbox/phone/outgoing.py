@@ -6,9 +6,10 @@ Source: Baileys Socket/messages-send (`sendMessage`, `sendMessagesAgain`), whats
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Sequence
 
-from wahub.sandbox.model import PN_SERVER, Jid, NetworkPort, RefusedError
+from wahub.sandbox.model import LID_SERVER, PN_SERVER, Jid, NetworkPort, RefusedError
 from wahub.sandbox.node import Node
 from wahub.sandbox.phone.content import (
     Content,
@@ -45,10 +46,10 @@ class Outgoing:
     def send(self, to: str, content: Content, quote: str | None = None, server: str | None = None) -> str:
         """Send to a number or a group and return the message id.
 
-        A number is addressed in the space `server`, by default by number; a group decides itself. RefusedError 404 for
+        A number is addressed in the space `server`, by default as the chat with it is; a group decides itself. RefusedError 404 for
         an unknown number, group or message, 409 when the person is not in the group.
         """
-        server = self._server_of(to, server or PN_SERVER)
+        server = self._server_of(to, server)
         about = content.message_id if isinstance(content, Reaction | Edit | Delete) else None
         if isinstance(content, Edit | Delete) and not self._kept(content.message_id, to).from_me:
             raise RefusedError(400, "messageId: a person can only edit or delete their own messages")
@@ -72,14 +73,28 @@ class Outgoing:
         message = build_vote(self._target(poll_id, kept.chat, server), options, str(voter))
         return self._send(kept.chat, message, "poll", None, server)
 
-    def _server_of(self, chat: str, wished: str) -> str:
+    def tell_moved(self, peer: str) -> None:
+        """Tell the own companions which LID a number has, so that they move the chat too.
+
+        Source: Baileys Utils/process-message (LID_MIGRATION_MAPPING_SYNC), whatsmeow message.go (storeLIDSyncMessage).
+        """
+        lid = self._directory.jid_of(peer, LID_SERVER).user
+        mappings = e2e_pb2.LidMigrationMappings(chat_db_migration_timestamp=int(time.time()))
+        mappings.mappings.add(pn=int(peer), assigned_lid=int(lid))
+        protocol = e2e_pb2.ProtocolMessage(type=e2e_pb2.ProtocolMessage.LID_MIGRATION_MAPPING_SYNC)
+        protocol.lid_migration_mapping_sync.encoded_mapping_payload = mappings.SerializeToString()
+        self._fan_out.to_companions(secrets.token_hex(16).upper(), e2e_pb2.Message(protocol_message=protocol))
+
+    def _server_of(self, chat: str, wished: str | None) -> str:
         """The address space of a chat; RefusedError when nobody is there."""
         view = self._fan_out.audience(chat)
         if view is not None:
             return view.server
         if not self._network.device_jids(Jid(chat, PN_SERVER)):
             raise RefusedError(404, "to: nobody in the sandbox has this number; create the phone first")
-        return wished
+        if self._directory.is_hidden(chat) or self._state.profile.hidden:
+            return LID_SERVER
+        return wished or (LID_SERVER if chat in self._state.moved else PN_SERVER)
 
     def _send(self, to: str, message: e2e_pb2.Message, kind: str, edit: str | None, server: str) -> str:
         kept = Kept(

@@ -188,6 +188,11 @@ class Phone:
             raise RefusedError(404, "messageId: the phone has no such message")
         return download(e2e_pb2.Message.FromString(kept.message), self._network.media)
 
+    def move_to_lid(self, peer: str) -> None:
+        """The chat with a number is named by LID from now on; the own companions are told."""
+        self.state.move_to_lid(peer)
+        self._outgoing.tell_moved(peer)
+
     def mark_read(self, message_id: str) -> None:
         """Send the read receipt for a received message. RefusedError 404 when the inbox has no such message."""
         self._require_online()

@@ -1,6 +1,6 @@
 """Everything a phone remembers, and how it is stored row by row.
 
-Rows (keys start with `phone/<number>/`): `profile`, `online`, `identity`, `session/<address>`,
+Rows (keys start with `phone/<number>/`): `profile`, `online`, `moved`, `identity`, `session/<address>`,
 `senderkey/<group>/<address, empty for our own>`, `inbox/<seq>` and `kept/<id>`.
 Presence, counters and retry counts are not stored: after a restart they start anew, as on a phone.
 """
@@ -23,12 +23,16 @@ MAX_KEPT = 2000
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Who the person is: digits of number and LID, push name, and whether it is a business account."""
+    """Who the person is: digits of number and LID, push name, and whether it is a business account.
+
+    `hidden`: others know the person by the LID alone.
+    """
 
     number: str
     lid: str
     name: str
     business: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class PhoneState:
         self.seen_ids: set[tuple[str, str]] = set()
         self.kept: dict[str, Kept] = {}
         self.sender_keys = SenderKeys()
+        self.moved: set[str] = set()
         self._journal = journal
         self._prefix = f"phone/{profile.number}/"
         if journal is not None:
@@ -76,6 +81,13 @@ class PhoneState:
         self.online = online
         if self._journal is not None:
             self._journal.put(f"{self._prefix}online", encode(online))
+            self._journal.commit()
+
+    def move_to_lid(self, peer: str) -> None:
+        """Remember that the chat with a number is named by LID from now on."""
+        self.moved.add(peer)
+        if self._journal is not None:
+            self._journal.put(f"{self._prefix}moved", encode(sorted(self.moved)))
             self._journal.commit()
 
     def add_to_inbox(self, entry: dict[str, Any]) -> bool:
@@ -129,6 +141,7 @@ class PhoneState:
         rows = {
             "profile": encode(asdict(self.profile)),
             "online": encode(self.online),
+            "moved": encode(sorted(self.moved)),
             "identity": encode(self.identity.dump()),
         }
         rows |= {f"session/{name}": encode(self.sessions.dump(name)) for name in self.sessions.addresses()}
@@ -145,6 +158,7 @@ class PhoneState:
         own = {key.removeprefix(prefix): value for key, value in rows.items() if key.startswith(prefix)}
         state = cls(Profile(**decode(own["profile"])), Identity.load(decode(own["identity"])))
         state.online = decode(own["online"])
+        state.moved = set(decode(own["moved"])) if "moved" in own else set()
         entries = [decode(value) for key, value in own.items() if key.startswith("inbox/")]
         entries.sort(key=lambda entry: int(entry["seq"]))
         state.inbox = SeenLog(entries)
