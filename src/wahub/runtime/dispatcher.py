@@ -94,6 +94,8 @@ class Dispatcher:
         self._under_way: set[asyncio.Task[None]] = set()
         self._finished_meanwhile: set[str] = set()
         """Events whose attempt ended since the last read of the store began."""
+        self._held_meanwhile: set[EndpointKey] = set()
+        """Endpoints that were held, or whose probe ended, since then."""
         self._kick = asyncio.Event()
         self._quiet = asyncio.Event()
         self._stopping = False
@@ -205,13 +207,18 @@ class Dispatcher:
             now = self._clock.now()
             limit = _BATCH + self._endpoints.held
             self._finished_meanwhile.clear()
+            self._held_meanwhile.clear()
             due, next_at = await self._database.read(partial(_look, now=now, limit=limit, full=self._endpoints.full()))
             if self._stopping:
                 return None
-            news = [delivery for delivery in due if delivery.event_id not in self._finished_meanwhile]
-            self._begin(self._endpoints.accept(news))
+            self._begin(self._endpoints.accept(filter(self._is_news, due)))
             if len(due) < limit:
                 return next_at
+
+    def _is_news(self, delivery: Delivery) -> bool:
+        if delivery.event_id in self._finished_meanwhile:
+            return False
+        return (delivery.instance, delivery.url) not in self._held_meanwhile
 
     def _begin(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
@@ -267,6 +274,8 @@ class Dispatcher:
         self._endpoints.note_answer(delivery, answered=answer.status is not None)
         now, unit, policy = self._clock.now(), self._unit(), self._settings.backoff
         noted = await self._database.write(lambda tx: webhook.note_result(tx, delivery, answer, now, unit, policy))
+        if noted.held is not None or delivery.probe:
+            self._held_meanwhile.add((delivery.instance, delivery.url))
         if noted.held is not None:
             self._endpoints.let_go(delivery)
         self._tell_of_endpoint(noted)
