@@ -19,6 +19,7 @@ from wahub.sandbox.control.answers import answer, on_bug, on_http, on_refused, p
 from wahub.sandbox.control.contents import content_of
 from wahub.sandbox.control.groups import GroupCalls
 from wahub.sandbox.model import RefusedError
+from wahub.sandbox.phone.live import ENDINGS, STATES
 from wahub.sandbox.phone.phone import Phone
 from wahub.sandbox.world import World
 
@@ -49,6 +50,10 @@ def build_control_routes(world: World) -> list[BaseRoute]:
         ("GET", f"{one}/messages", people.messages),
         ("GET", f"{one}/messages/{{id}}/media", people.media),
         ("GET", f"{one}/presence", people.presence),
+        ("POST", f"{one}/presence", people.show_presence),
+        ("POST", f"{one}/call", people.call),
+        ("POST", f"{one}/hangup", people.hang_up),
+        ("GET", f"{one}/calls", people.calls),
         ("POST", f"{one}/read", people.read),
         ("POST", f"{one}/online", people.online),
         ("DELETE", f"{one}/devices/{{id}}", people.remove_device),
@@ -148,6 +153,31 @@ class PeopleCalls:
     async def presence(self, request: Request) -> Response:
         """`GET …/presence`"""
         return answer({"events": self._phone(request).state.presence.after(ask.query_number(request, "after"))})
+
+    async def show_presence(self, request: Request) -> Response:
+        """`POST …/presence`"""
+        phone, body = self._phone(request), await ask.body_of(request)
+        to = None if body.get("to") is None else ask.recipient(body)
+        phone.show_presence(ask.one_of(body, "state", STATES), to)
+        return answer({"ok": True})
+
+    async def call(self, request: Request) -> Response:
+        """`POST …/call`"""
+        phone, body = self._phone(request), await ask.body_of(request)
+        to = ask.phone_number(body.get("to"), "to")
+        call_id = phone.call(to, ask.addressing(body), video=ask.flag(body, "video", default=False))
+        return answer({"callId": call_id}, 202)
+
+    async def hang_up(self, request: Request) -> Response:
+        """`POST …/hangup`"""
+        phone, body = self._phone(request), await ask.body_of(request)
+        how = ask.one_of(body | {"as": body.get("as", "terminate")}, "as", ENDINGS)
+        phone.hang_up(ask.text_field(body, "callId"), how)
+        return answer({"ok": True})
+
+    async def calls(self, request: Request) -> Response:
+        """`GET …/calls`"""
+        return answer({"events": self._phone(request).live.calls.after(ask.query_number(request, "after"))})
 
     async def read(self, request: Request) -> Response:
         """`POST …/read`"""

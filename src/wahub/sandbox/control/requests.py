@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -74,6 +75,14 @@ def flag(body: dict[str, Any], field: str, default: bool | None = None) -> bool:
     value = body.get(field, default)
     if not isinstance(value, bool):
         raise RefusedError(400, f"{field}: expected true or false")
+    return value
+
+
+def one_of(body: dict[str, Any], field: str, values: Iterable[str]) -> str:
+    """One of the texts that are known."""
+    value = body.get(field)
+    if not isinstance(value, str) or value not in values:
+        raise RefusedError(400, f"{field}: expected one of {', '.join(values)}")
     return value
 
 

@@ -72,7 +72,8 @@ class Core:
         self.codes: dict[str, CodeTicket] = {}
         self.groups: dict[str, Group] = {}
         """By address."""
-        self.subscribers: dict[str, set[tuple[str, int]]] = {}
+        self.subscribers: dict[str, dict[tuple[str, int], str]] = {}
+        """By number: who wants to know, and in which address space it was asked."""
         self.media = MediaStore()
         self.mail_sequence = itertools.count(1)
         self._stanza_ids = itertools.count(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wahub.sandbox.network import (
+    calls,
     companions,
     groups,
     linkcode,
@@ -104,8 +105,10 @@ def take_stanza(core: Core, session: Session, stanza: Node) -> None:
     elif tag == "presence":
         presence.take_presence(core, account, device.id, session, stanza)
     elif tag == "chatstate":
-        presence.take_chatstate(core, account, stanza)
-    elif tag not in ("ib", "call"):
+        presence.take_chatstate(core, account, device.id, stanza)
+    elif tag == "call":
+        calls.take_call(core, Origin(account, device.id, session), stanza)
+    elif tag != "ib":
         session.violation("stanza", f"unknown stanza {tag}")
 
 

@@ -21,6 +21,7 @@ from wahub.sandbox.model import (
     RefusedError,
 )
 from wahub.sandbox.network import (
+    calls,
     companions,
     dispatch,
     groups,
@@ -128,7 +129,9 @@ class Network:
         elif stanza.tag == "presence":
             presence.take_presence(self._core, account, sender.device, None, stanza)
         elif stanza.tag == "chatstate":
-            presence.take_chatstate(self._core, account, stanza)
+            presence.take_chatstate(self._core, account, sender.device, stanza)
+        elif stanza.tag == "call":
+            calls.take_call(self._core, origin, stanza)
 
     def device_jids(self, user: Jid) -> list[Jid]:
         """All devices of a user in the same address space, the phone first; empty when unknown."""

@@ -46,10 +46,10 @@ class Outgoing:
     def send(self, to: str, content: Content, quote: str | None = None, server: str | None = None) -> str:
         """Send to a number or a group and return the message id.
 
-        A number is addressed in the space `server`, by default as the chat with it is; a group decides itself. RefusedError 404 for
-        an unknown number, group or message, 409 when the person is not in the group.
+        A number is addressed in the space `server`, by default as the chat with it is; a group decides itself.
+        RefusedError 404 for an unknown number, group or message, 409 when the person is not in the group.
         """
-        server = self._server_of(to, server)
+        server = self.server_of(to, server)
         about = content.message_id if isinstance(content, Reaction | Edit | Delete) else None
         if isinstance(content, Edit | Delete) and not self._kept(content.message_id, to).from_me:
             raise RefusedError(400, "messageId: a person can only edit or delete their own messages")
@@ -68,7 +68,7 @@ class Outgoing:
         kept = self._state.kept.get(poll_id)
         if kept is None:
             raise RefusedError(404, "pollId: the phone has no such message")
-        server = self._server_of(kept.chat, server or kept.server)
+        server = self.server_of(kept.chat, server or kept.server)
         voter = self._directory.jid_of(self._state.profile.number, server)
         message = build_vote(self._target(poll_id, kept.chat, server), options, str(voter))
         return self._send(kept.chat, message, "poll", None, server)
@@ -85,7 +85,7 @@ class Outgoing:
         protocol.lid_migration_mapping_sync.encoded_mapping_payload = mappings.SerializeToString()
         self._fan_out.to_companions(secrets.token_hex(16).upper(), e2e_pb2.Message(protocol_message=protocol))
 
-    def _server_of(self, chat: str, wished: str | None) -> str:
+    def server_of(self, chat: str, wished: str | None) -> str:
         """The address space of a chat; RefusedError when nobody is there."""
         view = self._fan_out.audience(chat)
         if view is not None:

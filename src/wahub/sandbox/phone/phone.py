@@ -11,14 +11,14 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
-from wahub.sandbox.model import GROUP_SERVER, Jid, KeyBundle, NetworkPort, PairingRequest, RefusedError, is_shared
+from wahub.sandbox.model import PN_SERVER, Jid, KeyBundle, NetworkPort, PairingRequest, RefusedError, is_shared
 from wahub.sandbox.node import Node
 from wahub.sandbox.phone.content import Content
 from wahub.sandbox.phone.directory import Directory
-from wahub.sandbox.phone.inbox import SeenLog
-from wahub.sandbox.phone.incoming import Incoming, iso_time
+from wahub.sandbox.phone.incoming import Incoming
 from wahub.sandbox.phone.journal import Journal
 from wahub.sandbox.phone.linkcode import CodeAnswer, WrongCodeError
+from wahub.sandbox.phone.live import Live
 from wahub.sandbox.phone.media import download
 from wahub.sandbox.phone.outgoing import Outgoing
 from wahub.sandbox.phone.state import PhoneState, Profile
@@ -50,6 +50,7 @@ class Phone:
         self._directory = directory
         self._incoming = Incoming(state, network, directory)
         self._outgoing = Outgoing(state, network, directory)
+        self.live = Live(state, network, directory)
 
     @classmethod
     def new(cls, profile: Profile, network: NetworkPort, directory: Directory, journal: Journal | None = None) -> Phone:
@@ -108,35 +109,20 @@ class Phone:
                 if stanza.attrs.get("type") == "retry":
                     self._outgoing.answer_retry(stanza)
             case "presence":
-                self._seen(stanza, "unavailable" if stanza.attrs.get("type") == "unavailable" else "available")
+                self.live.take_presence(stanza)
             case "chatstate":
-                self._chat_state(stanza)
-            case "notification" | "call":
+                self.live.take_chat_state(stanza)
+            case "notification":
                 self._acknowledge(stanza)
+            case "call":
+                self._acknowledge(stanza)
+                self.live.take_call(stanza)
 
     def _acknowledge(self, stanza: Node) -> None:
         attrs = stanza.attrs
         ack = {"class": stanza.tag, "id": attrs.get("id", ""), "to": attrs.get("from", "")}
         ack |= {name: attrs[name] for name in ("type", "participant", "recipient") if name in attrs}
         self._network.submit(self.jid, Node("ack", ack))
-
-    def _chat_state(self, stanza: Node) -> None:
-        for child in stanza.children:
-            if child.tag == "composing":
-                self._seen(stanza, "recording" if child.attrs.get("media") == "audio" else "composing")
-            elif child.tag in ("paused", "recording"):
-                self._seen(stanza, child.tag)
-
-    def _seen(self, stanza: Node, state: str) -> None:
-        try:
-            author = Jid.parse(stanza.attrs.get("participant") or stanza.attrs["from"])
-        except (KeyError, ValueError):
-            return
-        if author.server == GROUP_SERVER:
-            return
-        number = self._directory.number_of(author, stanza.attrs.get("sender_pn"))
-        log: SeenLog[dict[str, object]] = self.state.presence
-        log.append({"seq": log.next_seq, "from": number, "state": state, "at": iso_time()})
 
     def scan(self, request: PairingRequest) -> int:
         """Link the companion that shows the QR code; returns its device id. RefusedError 409 when off or outdated."""
@@ -177,6 +163,27 @@ class Phone:
         """
         self._require_online()
         return self._outgoing.vote(poll_id, options, server)
+
+    def show_presence(self, state: str, to: str | None = None) -> None:
+        """The person is there or not, or types in a chat (`live.STATES`).
+
+        RefusedError 400 no chat to type in, 404 nobody there, 409 phone off.
+        """
+        self._require_online()
+        server = PN_SERVER if to is None else self._outgoing.server_of(to, None)
+        self.live.show(state, to, server)
+
+    def call(self, to: str, server: str | None = None, *, video: bool = False) -> str:
+        """Ring a number; returns the call's id. RefusedError 404 nobody has it, 409 the phone is off."""
+        self._require_online()
+        if to == self.number:
+            raise RefusedError(400, "to: nobody can call themselves")
+        return self.live.call(to, self._outgoing.server_of(to, server), video=video)
+
+    def hang_up(self, call_id: str, how: str = "terminate") -> None:
+        """End a call that this phone began. RefusedError 404 no such call, 409 the phone is off."""
+        self._require_online()
+        self.live.hang_up(call_id, how)
 
     def open_media(self, message_id: str) -> tuple[str, bytes]:
         """Download and check the file of a message: MIME type and bytes.
