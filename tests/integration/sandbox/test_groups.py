@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,6 +210,25 @@ async def test_unreadable_messages_are_sent_again(club: Club) -> None:
     assert (await club.shown(BOB))["text"] == "two"
     stats = await club.box.stats()
     assert (stats["violations"], stats["messages"]["undecryptable"]) == ([], 2)
+
+
+async def test_a_client_that_was_away_gets_everything_in_order(club: Club, tmp_path: Path) -> None:
+    await club.heard(await club.send(BOB, text="before"))
+    await club.baileys.command("end", "alice")
+    await club.baileys.expect("alice", "close")
+    ids = []
+    for turn in range(5):
+        ids += [await club.send(number, text=f"{number} {turn}") for number in (BOB, CAROL)]
+    await club.members(add=[DAVE], remove=[CAROL])
+    ids.append(await club.send(DAVE, text="I am new"))
+    await club.baileys.command("start", "alice", dir=str(tmp_path / "alice"))
+    got = [await club.baileys.expect("alice", "message", lambda m: m.get("content")) for _ in ids]
+    assert [message["id"] for message in got] == ids
+    await club.baileys.expect("alice", "drained")
+    await club.baileys.command("send", "alice", to=club.id, text="back", id="BACK")
+    while (await club.shown(DAVE))["messageId"] != "BACK":
+        pass
+    await club.calm()
 
 
 async def test_two_clients_and_a_second_device(club: Club, link: Link) -> None:

@@ -133,3 +133,5 @@ async def test_out_of_order_twice_and_unreadable(town: Town) -> None:
     assert [message["id"] for message in town.baileys.seen("alice", "message") if message.get("content")] == []
     stats = await town.box.stats()
     assert (stats["violations"], stats["messages"]["undecryptable"]) == ([], 1)
+    # Three times the unreadable one; the second copy of the duplicate was not waiting for an ack any more.
+    assert stats["messages"]["nacked"] == 3

@@ -58,9 +58,10 @@ def plan(core: Core, origin: Origin, stanza: Node, to: Jid) -> Plan:
         if (number, device) != (origin.account.number, origin.device)
     ]
     result = _deliveries(core, origin, stanza, to, group.server, listed, devices)
-    hashes = _hashes(core, group, origin)
-    if stale or stanza.attrs.get("phash", hashes[0]) not in hashes:
-        result.phash = hashes[0]
+    if stale or "phash" in stanza.attrs:
+        hashes = _hashes(core, group, origin)
+        if stale or stanza.attrs["phash"] not in hashes:
+            result.phash = hashes[0]
     return result
 
 

@@ -127,20 +127,20 @@ def take_ack(core: Core, origin: Origin, stanza: Node) -> None:
     """A client took a stanza."""
     key = key_of_ack(stanza)
     if key[0] == "message":
-        _arrived(core, origin, key[1])
+        _arrived(core, origin, key[1], refused="error" in stanza.attrs)
         return
     device = origin.account.devices.get(origin.device)
     if device is not None:
         core.popped(origin.account, origin.device, device.mailbox.pop(key))
 
 
-def _arrived(core: Core, origin: Origin, message_id: str) -> None:
+def _arrived(core: Core, origin: Origin, message_id: str, *, refused: bool = False) -> None:
     device = origin.account.devices.get(origin.device)
     if device is None:
         return
     sequence = device.mailbox.pop(("message", message_id, ""))
     if core.popped(origin.account, origin.device, sequence):
-        core.stats.delivered += 1
+        core.stats.count_arrival(refused=refused)
 
 
 def _copies(core: Core, origin: Origin, stanza: Node, to: Jid, target: Account) -> tuple[list[_Copy], bool]:
