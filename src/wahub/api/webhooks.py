@@ -76,13 +76,13 @@ class WebhookRoutes:
         wanted, event_id = path_id(request), request.path_params["event_id"]
 
         def work(tx: Tx) -> int:
-            known = _with_url(tx, wanted)
+            instance.get(tx, wanted)
             found = tx.dead.find(wanted, event_id)
             if found is None:
                 raise DeadLetterNotFoundError
             if found.event in SECRETS:
                 raise CodeIsOverError
-            return webhook.replay(tx, known, event_id, self.deps.clock.now())
+            return webhook.replay(tx, _with_url(tx, wanted), event_id, self.deps.clock.now())
 
         return await self._replayed(work)
 
