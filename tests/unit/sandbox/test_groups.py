@@ -14,6 +14,7 @@ from wahub.sandbox.network.trust import keys_from_seed
 from wahub.sandbox.node import Node
 from wahub.sandbox.phone.content import Delete, Poll, Reaction, Text
 from wahub.sandbox.phone.phone import Phone
+from wahub.sandbox.proto import e2e_pb2
 from wahub.sandbox.world import World
 
 ANNA, BEN, CY, DI = "201000000001", "201000000002", "201000000003", "201000000004"
@@ -86,7 +87,9 @@ async def test_polls_reactions_and_deletions_name_the_author(town: Town) -> None
     with pytest.raises(RefusedError) as refused:
         ben.send(group, Delete(poll))
     assert refused.value.status == 400
-    assert reaction in anna.state.kept
+    cast, liked = (e2e_pb2.Message.FromString(anna.state.kept[message_id].message) for message_id in (vote, reaction))
+    for key in (cast.poll_update_message.poll_creation_message_key, liked.reaction_message.key):
+        assert (key.remote_jid, key.participant, key.from_me) == (group, f"{anna.lid}@lid", False)
 
 
 async def test_who_leaves_cannot_read_on_and_who_comes_can(town: Town) -> None:
@@ -141,8 +144,13 @@ async def test_a_phone_that_lost_its_keys_asks_and_gets_the_message(town: Town) 
     for _ in range(4):
         await settle()
     assert [text for _, text in await texts(ben, 3)] == ["one", "two", "three"]
-    assert ben.undecryptable >= 1
+    unreadable = ben.undecryptable
+    assert unreadable >= 1
     assert [text for _, text in await texts(cy, 3)] == ["one", "two", "three"]
+    anna.send(group, Text("four"))
+    await settle()
+    assert (await texts(ben, 4))[-1] == (ANNA, "four")
+    assert ben.undecryptable == unreadable
 
 
 async def test_groups_and_sender_keys_survive_a_restart(tmp_path: Path) -> None:
@@ -153,10 +161,14 @@ async def test_groups_and_sender_keys_survive_a_restart(tmp_path: Path) -> None:
     anna.send(group, Text("before"))
     ben.send(group, Text("me too"))
     await settle()
+    keys = [phone.state.sender_keys for phone in (anna, ben)]
+    before = [[kept.dump(*name) for name in sorted(kept.names(), key=str)] for kept in keys]
     store.close()
     again = Town(Store(tmp_path / "state"))
     anna, ben, cy, _ = (again.world.phone(number) for number in (ANNA, BEN, CY, DI))
     assert again.members(group) == [ANNA, BEN, CY]
+    keys = [phone.state.sender_keys for phone in (anna, ben)]
+    assert [[kept.dump(*name) for name in sorted(kept.names(), key=str)] for kept in keys] == before
     anna.send(group, Text("after"))
     await settle()
     assert (await texts(ben, 2))[-1] == (ANNA, "after")
@@ -262,6 +274,21 @@ async def test_a_wrong_hash_of_the_members_is_answered_with_the_right_one(office
     right = office.send(SKMSG, phash="2:wrong")["phash"]
     assert right.startswith("2:")
     assert "phash" not in office.send(SKMSG, phash=right)
+
+
+async def test_devices_that_come_and_go_are_told_to_everybody_in_the_group(office: Office) -> None:
+    other = Client(office.network)
+    device = other.pair(office.people[1])
+    told = office.client.take("notification")
+    assert (told.attrs["type"], told.children[0].tag) == ("devices", "add")
+    office.network.remove_device(BEN, device)
+    assert office.client.take("notification").children[0].tag == "remove"
+    ack = office.send(office.listed(office.lid(1), office.lid(1, device)), SKMSG)
+    assert "error" not in ack
+    assert ack["phash"].startswith("2:")
+    await settle()
+    assert "message" in office.people[1].tags()
+    assert office.network.stats()["violations"] == []
 
 
 async def test_a_retry_goes_to_one_device(office: Office) -> None:

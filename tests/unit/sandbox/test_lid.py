@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.unit.sandbox.network_client import Client, Person, settle
 
-from wahub.sandbox.model import LID_SERVER, PN_SERVER, RefusedError
+from wahub.sandbox.model import LID_SERVER, PN_SERVER, Jid, RefusedError
 from wahub.sandbox.network.network import Network
 from wahub.sandbox.network.store import Store
 from wahub.sandbox.network.trust import keys_from_seed
@@ -76,6 +76,41 @@ async def test_nobody_learns_the_number_of_who_hides(hiding: Office) -> None:
     office.client.read()
     assert {stanza.tag for stanza in office.client.got} >= {"message", "presence", "notification", "ack"}
     assert not [stanza for stanza in office.client.got if BEN in repr(stanza)]
+
+
+async def test_a_client_of_who_hides_tells_no_number_either(hiding: Office) -> None:
+    office, anna = hiding, f"{ANNA}@s.whatsapp.net"
+    theirs = Client(office.network)
+    theirs.register()
+    office.ben.scan(theirs.request())
+    theirs.accept()
+    theirs.log_in()
+    theirs.send(Node("presence", {"type": "available", "name": "Ben"}))
+    office.client.send(Node("presence", {"type": "available", "name": "Anna"}))
+    office.client.message(office.ben_lid, "A1", f"{office.ben.lid}:1@lid")
+    theirs.message(anna, "B1", office.client.address)
+    theirs.receipt(anna, "A1")
+    theirs.send(Node("chatstate", {"to": anna}, [Node("composing")]))
+    offer = Node("offer", {"call-id": "1", "call-creator": office.ben_lid})
+    theirs.send(Node("call", {"to": anna, "id": "C1"}, [offer]))
+    office.ben.send("status@broadcast", Text("my day"))
+    office.network.remove_device(BEN, 1)
+    await settle()
+    office.client.read()
+    got = [stanza for stanza in office.client.got if stanza.attrs.get("from", "").startswith(office.ben.lid)]
+    assert {stanza.tag for stanza in got} >= {"message", "receipt", "chatstate", "call", "notification"}
+    assert [stanza for stanza in office.client.got if stanza.attrs["from"] == "status@broadcast"] != []
+    assert not [stanza for stanza in office.client.got if BEN in repr(stanza)]
+
+
+async def test_who_hides_is_in_no_group_by_number(hiding: Office) -> None:
+    with pytest.raises(RefusedError) as refused:
+        hiding.network.create_group("Club", ANNA, [BEN], PN_SERVER)
+    hiding.world.create_phone("201000000003")
+    group = hiding.network.create_group("Club", ANNA, ["201000000003"], PN_SERVER)
+    with pytest.raises(RefusedError):
+        hiding.network.change_group(Jid.parse(str(group["id"])), None, {"add": [BEN]})
+    assert refused.value.status == 409
 
 
 async def test_who_hides_cannot_be_found_by_number(hiding: Office) -> None:

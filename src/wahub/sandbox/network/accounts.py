@@ -78,6 +78,10 @@ class Account:
         space = LID_SERVER if server == LID_SERVER else PN_SERVER
         return f"{user}:{device}@{space}" if device else f"{user}@{space}"
 
+    def space_for(self, viewer: Account, server: str) -> str:
+        """The address space in which another account may see this one: that of `server`, unless it is hidden."""
+        return LID_SERVER if self.hidden and viewer is not self else server
+
     def has_device(self, device: int) -> bool:
         """Whether the phone (0) or a linked companion has that id."""
         return device == 0 or device in self.devices

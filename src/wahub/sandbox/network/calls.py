@@ -31,7 +31,7 @@ def take_call(core: Core, origin: Origin, stanza: Node) -> None:
     if refused or target is None:
         core.stats.violation("call", "no signal of a call, or to nobody", origin.account.number, origin.device)
         return
-    server = LID_SERVER if to.server == LID_SERVER else PN_SERVER
+    server = origin.account.space_for(target, LID_SERVER if to.server == LID_SERVER else PN_SERVER)
     passed = {
         "from": origin.jid(server),
         "id": core.stanza_id(),

@@ -37,7 +37,8 @@ def plan(core: Core, origin: Origin, stanza: Node, to: Jid) -> Plan:
     """What a message to a group or the status list leads to. RefusedMessage when it may not be sent."""
     if to == STATUS:
         listed, _ = _listed(core, origin, stanza, None)
-        return _deliveries(core, origin, stanza, to, PN_SERVER, listed, list(listed))
+        server = LID_SERVER if origin.account.hidden else PN_SERVER
+        return _deliveries(core, origin, stanza, to, server, listed, list(listed))
     group = core.groups.get(str(to.bare))
     if group is None:
         raise RefusedMessage(_NOT_FOUND, "message to a group that does not exist")

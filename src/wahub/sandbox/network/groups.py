@@ -28,6 +28,7 @@ CHANGES = ("add", "remove", "promote", "demote")
 
 def create(core: Core, subject: str, owner: Account, members: Sequence[Account], server: str) -> Group:
     """A new group; everybody in it is told."""
+    _may_be_named(server, [owner, *members])
     group = Group(f"120363{secrets.randbelow(10**12):012d}", subject, owner.number, server, int(time.time()))
     group.members = {owner.number: OWNER} | {
         member.number: MEMBER for member in members if member.number != owner.number
@@ -42,6 +43,8 @@ def change(core: Core, group: Group, actor: Account, action: str, members: Seque
     """Add, remove, promote or demote; those that it really changed. RefusedError 403 when the actor may not."""
     if not group.is_admin(actor.number) and not (action == "remove" and list(members) == [actor]):
         raise RefusedError(403, "by: only an admin of the group may do this")
+    if action == "add":
+        _may_be_named(group.server, members)
     changed = [member for member in members if (member.number in group.members) is (action != "add")]
     if not changed:
         return []
@@ -57,6 +60,11 @@ def change(core: Core, group: Group, actor: Account, action: str, members: Seque
     names = [_participant(group, member, group.members.get(member.number, MEMBER)) for member in changed]
     tell(core, group, actor, Node(action, {}, [*names]), told)
     return changed
+
+
+def _may_be_named(server: str, members: Iterable[Account]) -> None:
+    if server == PN_SERVER and any(member.hidden for member in members):
+        raise RefusedError(409, "members: who is known by LID alone cannot be in a group that names numbers")
 
 
 def rename(core: Core, group: Group, actor: Account, subject: str) -> None:

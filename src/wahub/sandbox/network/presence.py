@@ -85,7 +85,7 @@ def take_chatstate(core: Core, account: Account, device: int, stanza: Node) -> N
     target = core.account_of(to)
     if target is None or target is account:
         return
-    server = LID_SERVER if to.server == LID_SERVER or account.hidden else PN_SERVER
+    server = account.space_for(target, LID_SERVER if to.server == LID_SERVER else PN_SERVER)
     _pass_chatstate(core, target, Node("chatstate", {"from": account.jid(0, server)}, stanza.content))
 
 

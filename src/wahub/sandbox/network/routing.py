@@ -186,7 +186,7 @@ def _listed(core: Core, origin: Origin, target: Account, entry: Node) -> _Copy |
 
 
 def _addressed(core: Core, origin: Origin, stanza: Node, to: Jid, target: Account, copy: _Copy) -> Node:
-    lid_space = to.server == LID_SERVER
+    lid_space = origin.account.space_for(copy.account, to.server) == LID_SERVER
     server, other = (LID_SERVER, PN_SERVER) if lid_space else (PN_SERVER, LID_SERVER)
     sent = stanza.attrs
     attrs = {"id": sent["id"], "from": origin.jid(server), "t": core.now(), "notify": origin.account.push_name}
@@ -288,7 +288,7 @@ def _forward_shared_receipt(core: Core, origin: Origin, stanza: Node, chat: Jid)
     if kind == "read-self" or (chat == STATUS and kind not in ("retry", "read")):
         return
     sent = stanza.attrs
-    server = PN_SERVER if group is None else group.server
+    server = origin.account.space_for(author, PN_SERVER if group is None else group.server)
     attrs = {"id": sent.get("id", ""), "from": str(chat), "participant": origin.jid(server)}
     attrs["t"] = sent.get("t") or core.now()
     if kind is not None:
@@ -307,6 +307,7 @@ def _forward_receipt(
 ) -> None:
     """Pass a receipt on to devices of one account, as from the reader."""
     sent = stanza.attrs
+    server = origin.account.space_for(target, server)
     attrs = {"id": sent.get("id", ""), "from": origin.jid(server), "t": sent.get("t") or core.now()}
     attrs.update((key, sent[key]) for key in ("type", "participant", "recipient") if key in sent)
     for device in devices:
