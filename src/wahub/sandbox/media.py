@@ -35,15 +35,21 @@ _LEAF_DAYS = 365
 class MediaApp:
     """The ASGI application of the media port."""
 
-    def __init__(self, store: MediaStore) -> None:
+    def __init__(self, store: MediaStore, fault: Callable[[str], int | None] = lambda _: None) -> None:
+        """`fault` is asked for each `upload` and `download`: the status with which it fails, or None."""
         self._store = store
+        self._fault = fault
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             return
         path = str(scope["path"])
-        if scope["method"] in ("POST", "PUT"):
+        uploads = scope["method"] in ("POST", "PUT")
+        failure = self._fault("upload" if uploads else "download")
+        if failure is not None:
+            await _reply(send, failure, b"", "application/octet-stream")
+        elif uploads:
             await self._upload(path, receive, send)
         elif scope["method"] in ("GET", "HEAD"):
             body = self._store.get(path)

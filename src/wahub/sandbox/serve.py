@@ -126,7 +126,7 @@ async def running(options: SandboxOptions) -> AsyncIterator[Addresses]:
         world.ws_url = addresses.ws_url
         servers = [
             (_Server(_config(_Ports(ChatApp(network), Committed(network, build_control_app(world))))), chat_socket),
-            (_Server(_config(MediaApp(network.media), certificate)), media_socket),
+            (_Server(_config(MediaApp(network.media, network.media_fault), certificate)), media_socket),
         ]
         async with _serving(servers, network):
             yield addresses

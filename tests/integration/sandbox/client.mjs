@@ -62,11 +62,17 @@ async function start({ name, dir, options = {} }) {
   sock.ev.on('messages.upsert', async ({ messages, type }) => {
     for (const m of messages) {
       const content = normalizeMessageContent(m.message);
-      const media = hasFile(content)
-        ? (await downloadMediaMessage(m, 'buffer', {}, { logger: silent })).toString('base64')
-        : null;
+      let media = null;
+      let mediaError;
+      try {
+        if (hasFile(content)) {
+          media = (await downloadMediaMessage(m, 'buffer', {}, { logger: silent })).toString('base64');
+        }
+      } catch (error) {
+        mediaError = error?.output?.statusCode ?? String(error);
+      }
       const seen = { id: m.key.id, key: m.key, type, text: textOf(m.message), stub: m.messageStubType, media };
-      emit('message', name, { ...seen, stubParameters: m.messageStubParameters, content: content?.toJSON?.() ?? content });
+      emit('message', name, { ...seen, mediaError, stubParameters: m.messageStubParameters, content: content?.toJSON?.() ?? content });
     }
   });
   sock.ev.on('messages.update', (updates) => emit('update', name, { updates }));

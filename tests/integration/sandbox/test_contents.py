@@ -73,6 +73,14 @@ async def test_files_to_a_phone(box: Box, baileys: BaileysClient) -> None:
 
 
 @pytest.mark.usefixtures("alice")
+async def test_a_file_that_cannot_be_had(box: Box, baileys: BaileysClient) -> None:
+    await box.post("/control/faults", {"match": {"stanza": "download"}, "do": {"mediaError": {"status": 404}}})
+    message = await sent(box, baileys, media={"kind": "image", "base64": base64.b64encode(FILE).decode()})
+    assert (message["media"], message["mediaError"]) == (None, 404)
+    assert (await box.get("/control/faults"))["faults"] == []
+
+
+@pytest.mark.usefixtures("alice")
 async def test_replies_quotes_edits_and_deletions(box: Box, baileys: BaileysClient) -> None:
     first = (await sent(box, baileys, text="choose"))["id"]
     quote = (await sent(box, baileys, text="quoting", quote=first))["content"]["extendedTextMessage"]

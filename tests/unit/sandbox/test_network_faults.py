@@ -54,6 +54,9 @@ def send(client: Client, message_id: str, *extra: str) -> None:
         ({}, {"lidMigration": {"number": BOB}}, None, "match"),
         ({"number": ALICE, "nth": 2}, {"lidMigration": {"number": BOB}}, None, "match"),
         ({"number": ALICE}, {"lidMigration": {}}, None, "do.lidMigration.number"),
+        ({"number": ALICE}, {"mediaError": {"status": 404}}, None, "match"),
+        ({"stanza": "message"}, {"mediaError": {"status": 404}}, None, "match"),
+        ({}, {"mediaError": {}}, None, "do.mediaError.status"),
         ({}, {"reorder": {"ms": "x"}}, None, "do.reorder.ms"),
         ({}, {"drop": {}}, -1, "times"),
     ],
@@ -230,3 +233,13 @@ async def test_a_phone_that_shall_ask_again_gets_a_damaged_copy(
     first, second = (stanza.child("enc").data for stanza in people[1].got if stanza.tag == "message")
     assert len(first) == len(second)
     assert first != second
+
+
+def test_media_fails_where_it_was_told(network: Network) -> None:
+    network.arm_fault({"stanza": "download", "nth": 2}, {"mediaError": {"status": 410}}, None)
+    assert [network.media_fault("upload"), network.media_fault("download")] == [None, None]
+    assert [network.media_fault("download"), network.media_fault("download")] == [410, None]
+    network.arm_fault({}, {"mediaError": {"status": 500}}, 2)
+    network.arm_fault({}, {"noAck": {}}, None)
+    assert [network.media_fault(place) for place in ("upload", "download", "upload")] == [500, 500, None]
+    assert [fault["do"] for fault in network.faults()] == [{"noAck": {}}]

@@ -7,7 +7,7 @@ other end of the chat. `stanza` is a tag (message, receipt, iq, presence, chatst
 `notOnWhatsApp` counts questions about the account of `number` (or questions that it asks); `retryReceipt` counts
 messages for the phone of `number`, which cannot read them and asks for another copy. `gone` is not counted: it lasts
 for a time, or until it is disarmed. `reorder` holds a delivery back until the next message. `lidMigration` happens at
-once and is not armed. `docs/sandbox.md` lists them all.
+once and is not armed. `mediaError` counts uploads and downloads of clients. `docs/sandbox.md` lists them all.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ HANDSHAKE = "handshake"
 UPGRADE = "upgrade"
 GONE = "gone"
 MIGRATION = "lidMigration"
+MEDIA_PLACES = ("upload", "download")
 
 SOCKET_FAULTS = frozenset(
     ("drop", "silent", "streamError", "failure", "replaced", "mute", "slow", "duplicate", "corrupt", "reorder")
@@ -33,6 +34,7 @@ THEFTS = frozenset(("steal",))
 UPGRADE_FAULTS = frozenset(("upgradeSilent",))
 HANDSHAKE_FAULTS = frozenset(("handshakeSilent", "slow", "drop", "silent"))
 STANZA_FAULTS = frozenset(("noAck", "lateAck", "ackError", "dropStanza"))
+MEDIA_FAULTS = frozenset(("mediaError",))
 PHONE_FAULTS = frozenset(("retryReceipt",))
 ANSWER_FAULTS = frozenset(("notOnWhatsApp",))
 _ALL = (
@@ -44,6 +46,7 @@ _ALL = (
     | STANZA_FAULTS
     | PHONE_FAULTS
     | ANSWER_FAULTS
+    | MEDIA_FAULTS
     | {GONE, MIGRATION}
 )
 _BY_EITHER_END = STANZA_FAULTS | ANSWER_FAULTS
@@ -51,7 +54,7 @@ _BEFORE_ANY_NAME = frozenset(("upgradeSilent", "handshakeSilent"))
 DELIVERY_ONLY = frozenset(("duplicate", "corrupt", "reorder"))
 """Faults of what the server sends, not of what it gets."""
 INCOMING_FAULTS = SOCKET_FAULTS - DELIVERY_ONLY
-ARMED_ONLY = LOGIN_FAULTS | _BEFORE_ANY_NAME | {GONE}
+ARMED_ONLY = LOGIN_FAULTS | _BEFORE_ANY_NAME | MEDIA_FAULTS | {GONE}
 """Faults that cannot be injected into a live socket."""
 
 _REQUIRED: dict[str, dict[str, type]] = {
@@ -63,6 +66,7 @@ _REQUIRED: dict[str, dict[str, type]] = {
     "steal": {"afterMs": int},
     GONE: {"ms": int},
     MIGRATION: {"number": str},
+    "mediaError": {"status": int},
 }
 _OPTIONAL: dict[str, dict[str, type]] = {
     "silent": {"deaf": bool},
@@ -183,6 +187,8 @@ class Faults:
 
 def _fits(fault: Fault, number: str, peer: str | None, device: int, stanza: str) -> bool:
     name = fault.action.name
+    if stanza in MEDIA_PLACES or name in MEDIA_FAULTS:
+        return stanza in MEDIA_PLACES and name in MEDIA_FAULTS and fault.stanza in (None, stanza)
     if stanza in (HANDSHAKE, UPGRADE):
         return name in _BEFORE_ANY_NAME or fault.stanza == stanza
     if name == MIGRATION:
@@ -216,6 +222,8 @@ def _check_place(name: str, match: Mapping[str, Any]) -> None:
     if name == MIGRATION and match.keys() != {"number"}:
         raise RefusedError(400, "match: lidMigration needs number, the account whose chat moves, and nothing else")
     stanza = match.get("stanza")
+    if name in MEDIA_FAULTS and (stanza not in (None, *MEDIA_PLACES) or not match.keys() <= {"stanza", "nth"}):
+        raise RefusedError(400, "match: mediaError takes stanza (upload or download) and nth; nobody says who it is")
     if stanza == HANDSHAKE and name not in HANDSHAKE_FAULTS:
         raise RefusedError(400, f"match.stanza: {name} cannot happen in the handshake")
     if name in _BEFORE_ANY_NAME and stanza not in (None, HANDSHAKE):

@@ -39,6 +39,7 @@ from wahub.sandbox.network.faults import (
     ARMED_ONLY,
     DELIVERY_ONLY,
     GONE,
+    MEDIA_FAULTS,
     MIGRATION,
     SOCKET_FAULTS,
     THEFTS,
@@ -79,6 +80,12 @@ class Network:
     def media(self) -> MediaStore:
         """The files of the media server, which clients and phones share."""
         return self._core.media
+
+    def media_fault(self, place: str) -> int | None:
+        """A client uploads or downloads media (`place`): the HTTP status with which it fails, None when it may."""
+        faults = self._core.faults
+        action = faults.take(MEDIA_FAULTS, "", None, 0, place) if faults.armed else None
+        return None if action is None else int(action.arguments["status"])
 
     def take_attempt(self) -> str | None:
         """A WebSocket connection is tried. None when it may go on, otherwise the fault: `gone` or `upgradeSilent`."""
