@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import accepts, latency, memory, restore, throughput
+from bench import accepts, dispatcher, latency, memory, restore, throughput
 from bench.http_client import CallError
 from bench.machine import describe
 from bench.processes import BenchError
@@ -21,7 +21,7 @@ from bench.report import Result
 from bench.stage import Stage, stage
 from wahub.adapters.engines.baileys.install import InstalledEngine, ensure_installed
 
-ALL = ("throughput", "latency", "memory", "accepts", "restore")
+ALL = ("throughput", "latency", "memory", "accepts", "restore", "dispatcher")
 
 
 def main() -> int:
@@ -55,6 +55,11 @@ async def _run(parts: tuple[str, ...], options: argparse.Namespace, engine: Inst
     for part in parts:
         began = time.monotonic()
         _say(f"{part} …")
+        if part == "dispatcher":  # it needs neither engine nor sandbox
+            results[part] = await dispatcher.run(options.events, options.dispatcher_rounds)
+            _say(f"{part}: {time.monotonic() - began:.0f} s")
+            print("\n" + results[part].text(), flush=True)
+            continue
         # A stage of its own for each part: what one part leaves in heaps and tables is not measured by the next.
         async with stage(engine) as on:
             results[part] = await work[part](on)
@@ -77,6 +82,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=_positive, default=10, help="accepts: how long the steady load lasts")
     parser.add_argument("--restore-steps", type=_positive, nargs="+", default=restore.STEPS, help="restore: accounts")
     parser.add_argument("--restore-rounds", type=_positive, default=3, help="restore: starts of each side at once")
+    parser.add_argument("--events", type=_positive, default=200, help="dispatcher: events for each endpoint")
+    parser.add_argument("--dispatcher-rounds", type=_positive, default=3, help="dispatcher: passes of each setting")
     parser.add_argument("--json", type=Path, help="write all figures into this file")
     parser.add_argument("--strict", action="store_true", help="exit code 3 when a goal is not met")
     return parser.parse_args()

@@ -14,21 +14,25 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvloop
-from tests.contract.makers import START, WORKER, HandClock, make_entry, make_instance
+from tests.contract.makers import START, WORKER, HandClock, make_entry, make_instance, make_received
 
 from wahub.adapters.sql.database import open_database
 from wahub.domain.ids import InstanceId
+from wahub.domain.instance import Config
 from wahub.domain.lease import Lease
 from wahub.domain.outbox import ItemState, claim, settle
 from wahub.domain.session import KeyChanges, KeyName
 from wahub.ports.store import Database, KeyRecord, Tx
+from wahub.services import inbox
 
 INSTANCES = 10
 PIECE_S = 0.0002
 _SESSION = os.urandom(700)
+_HOOK = "http://127.0.0.1:9/hook"
 
 
 @dataclass
@@ -60,6 +64,19 @@ class Bench:
         tx.outbox.get(lease.instance, entry.id)
         tx.outbox.save(settle(claimed, ItemState.SENT, START))
 
+    def ingest(self, tx: Tx, number: int) -> None:
+        """A received message of an instance with a webhook."""
+        self._ingest(tx, self.leases[INSTANCES + number % INSTANCES], number)
+
+    def ingest_unheard(self, tx: Tx, number: int) -> None:
+        """A received message of an instance without one."""
+        self._ingest(tx, self.leases[number % INSTANCES], number)
+
+    def _ingest(self, tx: Tx, lease: Lease, number: int) -> None:
+        name = f"{lease.instance}-{self.offset + number}"
+        received = make_received(name, instance=lease.instance, chat=f"{1000 + number % 50}@s.whatsapp.net")
+        inbox.ingest(tx, lease, received, START, name)
+
     def write_session(self, tx: Tx, number: int) -> None:
         lease = self.leases[number % INSTANCES]
         tx.fence(lease)
@@ -71,11 +88,12 @@ class Bench:
 
 async def measure(url: str, busy: bool, count: int) -> None:
     store = open_database(url, HandClock())
-    leases = [await store.write(lambda tx, n=n: _prepare(tx, f"bench-{n}")) for n in range(INSTANCES)]  # type: ignore[misc]
+    names = [(f"bench-{n}", None) for n in range(INSTANCES)] + [(f"heard-{n}", _HOOK) for n in range(INSTANCES)]
+    leases = [await store.write(partial(_prepare, name=name, url=hook)) for name, hook in names]
     hog = asyncio.create_task(_keep_busy()) if busy else None
     for at_once in (1, 32):
         bench = Bench(leases, at_once * 1_000_000)
-        for name in ("accept", "claim", "write_session", "read_session"):
+        for name in ("accept", "claim", "ingest", "ingest_unheard", "write_session", "read_session"):
             work = getattr(bench, name)
             await _timed(store, name, work, at_once, count)
     if hog is not None:
@@ -83,8 +101,8 @@ async def measure(url: str, busy: bool, count: int) -> None:
     await store.close()
 
 
-def _prepare(tx: Tx, name: str) -> Lease:
-    tx.instances.add(make_instance(name))
+def _prepare(tx: Tx, name: str, url: str | None) -> Lease:
+    tx.instances.add(make_instance(name, config=Config(name, url)))
     lease = tx.leases.claim(InstanceId(name), WORKER, 3600.0)
     assert lease is not None
     return lease

@@ -203,6 +203,8 @@ class Gateway:
                 engine_handles=lambda: sum(seen.handles for seen in self._engine.vitals),
                 loop_lag_ms=lambda: self._lag.worst_ms,
                 restore_queue=lambda: self._supervisor.restore_queue,
+                post_test=self._dispatcher.test,
+                stopping=lambda: self._server.should_exit,
                 fault=self._fault,
             )
         )

@@ -23,7 +23,7 @@ from wahub.domain.webhook import WebhookSettings
 from wahub.runtime.deps import RuntimeSettings
 from wahub.services.outbox import QueueLimits, SendRules
 
-_MINUTE, _HOUR = 60.0, 3_600.0
+_MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
 _LONGEST_RESTART_WAIT = 3_600.0
 _LONGEST_RESTORE_WAIT = 120.0
 """Both by contract B.5 and B.8; a first wait that an operator made longer stands."""
@@ -37,6 +37,7 @@ def runtime_settings(settings: Settings) -> RuntimeSettings:
         worker=WorkerId(f"worker-{secrets.token_hex(8)}"),
         lease_ttl=settings.lease_ms / 1000,
         lease_renew_every=settings.lease_renew_every_ms / 1000,
+        events_kept=settings.events_retention_days * _DAY or None,
         rules=SendRules(
             policy=SendPolicy(
                 retry=Backoff(settings.retry_base_ms / 1000, settings.retry_max_ms / 1000),
@@ -157,6 +158,7 @@ def api_settings(settings: Settings) -> ApiSettings:
         ready_watchdog_ms=settings.ready_watchdog_ms,
         restart_window=settings.restart_window_min * _MINUTE,
         delete_wait=settings.delete_timeout_ms / 1000,
+        secret_overlap=settings.webhook_secret_overlap_hours * _HOUR,
         version=__version__,
         pace=_pace(settings),
         typing=_typing(settings),

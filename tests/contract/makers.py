@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+from wahub.domain.event import LoggedEvent
 from wahub.domain.ids import ChatId, InstanceId, MessageId, QueueId, WorkerId
 from wahub.domain.inbox import Received
 from wahub.domain.instance import Config, Instance, Observed
@@ -13,7 +14,7 @@ from wahub.domain.lease import Lease
 from wahub.domain.message import Text
 from wahub.domain.outbox import Entry, IdempotencyKey, ItemState, KeyKind
 from wahub.domain.webhook import Delivery
-from wahub.ports.store import Database
+from wahub.ports.store import Database, Tx
 
 START = 1_700_000_000.0
 SHOP = InstanceId("shop")
@@ -97,6 +98,26 @@ def make_received(message_id: str = "3A01", **changes: Any) -> Received:
         timestamp=int(START),
     )
     return replace(received, **changes)
+
+
+def logged(delivery: Delivery) -> LoggedEvent:
+    """The event that a delivery posts."""
+    return LoggedEvent(
+        event_id=delivery.event_id,
+        instance=delivery.instance,
+        event=delivery.event,
+        body=delivery.body,
+        sequence=delivery.sequence,
+        created_at=delivery.created_at,
+        secret_until=delivery.expires_at if delivery.event == "qr" else None,
+    )
+
+
+def add_delivery(tx: Tx, delivery: Delivery) -> Delivery:
+    """Log its event and queue it; returns it with its position."""
+    placed = replace(delivery, position=tx.events.add(logged(delivery)))
+    tx.webhooks.add(placed)
+    return placed
 
 
 async def add_instance(store: Database, name: str = "shop") -> Instance:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from tests.contract.makers import (
     SHOP,
     START,
+    add_delivery,
     add_entries,
     add_instance,
     make_delivery,
@@ -20,6 +21,7 @@ from tests.contract.makers import (
 
 from wahub.adapters.sql.tables import instances
 from wahub.adapters.sql.transaction import SqlTx
+from wahub.domain.endpoint import Secrets, Trouble
 from wahub.domain.errors import InstanceNotFoundError
 from wahub.domain.ids import InstanceId, QueueId
 from wahub.domain.instance import Config, EngineOptions, Observed, State
@@ -141,10 +143,12 @@ async def test_deleting_an_instance_removes_all_that_hangs_on_it(store: Database
             tx.keys.add_claim(instance, START, 0)
             tx.tally.add_disconnect(instance, START)
             tx.inbox.add(make_received(instance=instance), START)
-            tx.webhooks.add(make_delivery(1, instance=instance, event_id=f"event-{instance}"))
+            add_delivery(tx, make_delivery(1, instance=instance, event_id=f"event-{instance}"))
             tx.sessions.write(instance, KeyChanges({CREDS: b"secret"}))
             tx.lifecycles.save(Lifecycle(instance, mutes=1, asked=Ask.RETRY))
             tx.lifecycles.add_incident(instance, Incident(IncidentKind.BANNED, "", START))
+            tx.endpoints.note(Trouble(instance, "http://localhost/hook", 1, START, "HTTP 500"))
+            tx.endpoints.set_secrets(instance, Secrets("secret"))
 
         await store.write(fill)
 
@@ -162,11 +166,20 @@ async def test_deleting_an_instance_removes_all_that_hangs_on_it(store: Database
             sum(asked == instance for asked in tx.lifecycles.asked()),
             len(tx.lifecycles.incidents(instance, 10)),
             tx.inbox.last_received_at(instance),
+            len(tx.events.after(instance, 0, 10)),
+            tx.endpoints.trouble(instance, "http://localhost/hook") is not None,
+            tx.endpoints.secrets(instance).current,
         ]
 
     await store.write(lambda tx: tx.instances.delete(SHOP))
-    assert await store.read(lambda tx: left(tx, "shop")) == [False, 0, False, 0, 0, 0, 0, 0, 0, 0, None]
-    assert await store.read(lambda tx: left(tx, "other")) == [True, 1, True, 1, 1, 1, 1, 1, 1, 1, START]
+    assert await store.read(lambda tx: left(tx, "shop")) == [
+        *(False, 0, False, 0, 0, 0, 0, 0, 0, 0, None),
+        *(0, False, None),
+    ]
+    assert await store.read(lambda tx: left(tx, "other")) == [
+        *(True, 1, True, 1, 1, 1, 1, 1, 1, 1, START),
+        *(1, True, "secret"),
+    ]
     # Created again it starts empty: the same message is new to it.
     await add_instance(store)
     assert await store.write(lambda tx: tx.inbox.add(make_received(), START))

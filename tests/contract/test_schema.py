@@ -57,7 +57,10 @@ def _definitions(connection: sa.Connection) -> list[str]:
     """One line per rule or index, as the database understood it."""
     if connection.dialect.name == "sqlite":
         statements = connection.execute(
-            sa.text("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND tbl_name <> 'alembic_version'")
+            sa.text(
+                "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
+                " AND tbl_name NOT IN ('alembic_version', 'sqlite_sequence')"
+            )
         ).scalars()
         # The order of constraints in a CREATE TABLE differs, so compare line by line.
         # SQLite writes a column that was added into the line of the last one.

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
-from tests.contract.makers import SHOP, START, HandClock, add_entries, make_entry
+from tests.contract.makers import SHOP, START, HandClock, add_delivery, add_entries, make_delivery, make_entry
 
 from wahub.adapters.sql import migrate, postgres, sqlite, url
 from wahub.adapters.sql.database import open_database
@@ -246,4 +246,52 @@ async def test_new_rows_go_with_an_instance_of_the_second_version(second_schema:
     assert await store.read(lambda tx: tx.lifecycles.list()) == []
     assert await store.read(lambda tx: tx.lifecycles.incidents(SHOP, 10)) == []
     assert await store.read(lambda tx: tx.line.depth(SHOP)) == 0
+    await store.close()
+
+
+# --- from the third version -------------------------------------------------------------------------------------------
+
+_DELIVERY = """
+INSERT INTO deliveries (position, event_id, instance, event, lane, url, body, sequence, created_at, expires_at,
+    next_attempt_at, state, attempts, last_error, attempted_at)
+VALUES (:at, :id, 'shop', :event, :lane, 'http://localhost/hook', :body, :at, :at, 1e9, :at, :state, 1, 'HTTP 500', 5)
+"""
+
+
+@pytest.fixture
+def third_schema(store_url: str) -> str:
+    """The URL of a database as the third version left it: deliveries in every state, one of them a pairing code."""
+    with _old_schema(store_url, "0003") as connection:
+        connection.execute(sa.text(_OBSERVED), {"id": "shop", **_seen("ready", 140.0)})
+        for at, event, lane, state in (
+            (1, "message", "a", "delivered"),
+            (2, "message", "a", "dead"),
+            (3, "message", "a", "pending"),
+            (4, "message", "b", "pending"),
+            (5, "qr", "lifecycle", "pending"),
+            (6, "message", "a", "pending"),
+        ):
+            body = f'{{"event":"{event}","instanceId":"shop","data":{{"qr":"picture {at}"}}}}'
+            row = {"at": at, "id": f"e{at}", "event": event, "lane": lane, "state": state, "body": body}
+            connection.execute(sa.text(_DELIVERY), row)
+        connection.execute(sa.text("UPDATE instances SET sequence = 6"))
+    return store_url
+
+
+async def test_deliveries_of_the_third_version_go_on_and_are_in_the_log(third_schema: str, clock: HandClock) -> None:
+    store = open_database(third_schema, clock)
+    due = await store.read(lambda tx: tx.webhooks.due(START, 10))
+    assert [(found.event_id, found.lane, found.sequence, found.attempts) for found in due] == [
+        ("e3", "a", 3, 1),
+        ("e4", "b", 4, 1),
+    ], "the code is dead, and the lane of e6 is held by e3"
+    assert due[0].body == '{"event":"message","instanceId":"shop","data":{"qr":"picture 3"}}'
+    assert [found.event_id for found in await store.read(lambda tx: tx.dead.list(SHOP, 10))] == ["e2"]
+    log = await store.read(lambda tx: tx.events.after(SHOP, 0, 10))
+    assert [(found.sequence, found.event_id) for found in log] == [(at, f"e{at}") for at in range(1, 7)]
+    assert log[4].body == '{"event":"qr","instanceId":"shop","data":{"error":"expired"}}'
+    # Numbers and positions go on.
+    placed = await store.write(lambda tx: add_delivery(tx, make_delivery(tx.instances.next_sequence(SHOP), "c")))
+    assert (placed.sequence, placed.position) == (7, 7)
+    assert await store.write(lambda tx: tx.webhooks.forget_settled(6.0)) == 1
     await store.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
-from tests.contract.makers import SHOP, START, add_instance, make_delivery
+from tests.contract.makers import SHOP, START, add_delivery, add_instance, make_delivery
 
 from wahub.domain.errors import IllegalTransitionError
 from wahub.domain.ids import InstanceId
@@ -15,9 +16,8 @@ from wahub.ports.store import Attempted, Database
 URL, OTHER_URL = "http://localhost/hook", "http://localhost/other"
 
 
-async def _add(store: Database, *deliveries: Delivery) -> None:
-    for delivery in deliveries:
-        await store.write(lambda tx, delivery=delivery: tx.webhooks.add(delivery))  # type: ignore[misc]
+async def _add(store: Database, *deliveries: Delivery) -> list[Delivery]:
+    return [await store.write(partial(add_delivery, delivery=delivery)) for delivery in deliveries]
 
 
 async def _due(store: Database, now: float = START, limit: int = 100) -> list[str]:
@@ -31,16 +31,16 @@ async def _last_attempt(store: Database) -> Attempted | None:
 async def test_a_delivery_comes_back_as_it_was_stored(store: Database) -> None:
     await add_instance(store)
     delivery = make_delivery(1, lane="1@s.whatsapp.net", body='{"text":"مرحبا 👋"}', attempts=2, last_error="HTTP 500")
-    delivery = replace(delivery, attempted_at=START - 0.25)
-    await _add(store, delivery)
+    delivery = replace(delivery, attempted_at=START - 0.25, failed_at=START - 0.5)
+    (placed,) = await _add(store, delivery)
     (found,) = await store.read(lambda tx: tx.webhooks.due(START, 1))
-    assert found == replace(delivery, position=found.position)
+    assert found == placed
 
 
 async def test_only_the_first_of_each_lane_is_due(store: Database) -> None:
     await add_instance(store)
     await add_instance(store, "other")
-    await _add(
+    first, second, *_ = await _add(
         store,
         make_delivery(1, "a"),
         make_delivery(2, "b"),
@@ -51,8 +51,8 @@ async def test_only_the_first_of_each_lane_is_due(store: Database) -> None:
     )
     assert await _due(store) == ["event-1", "event-2", "event-4", "event-5"]
     assert await _due(store, limit=2) == ["event-1", "event-2"]
-    await store.write(lambda tx: tx.webhooks.save(make_delivery(1, "a", state=DeliveryState.DELIVERED)))
-    await store.write(lambda tx: tx.webhooks.save(make_delivery(2, "b", state=DeliveryState.DEAD)))
+    await store.write(lambda tx: tx.webhooks.save(replace(first, state=DeliveryState.DELIVERED)))
+    await store.write(lambda tx: tx.webhooks.save(replace(second, state=DeliveryState.DEAD)))
     assert await _due(store) == ["event-3", "event-4", "event-5", "event-6"]
 
 
@@ -110,8 +110,8 @@ async def test_old_delivered_rows_are_forgotten(store: Database) -> None:
     await add_instance(store)
     await _add(
         store,
-        make_delivery(1, state=DeliveryState.DELIVERED),
-        make_delivery(2, state=DeliveryState.DELIVERED, created_at=START + 10),
+        make_delivery(1, state=DeliveryState.DELIVERED, attempted_at=START),
+        make_delivery(2, state=DeliveryState.DELIVERED, attempted_at=START + 10),
         make_delivery(3, state=DeliveryState.DEAD),
         make_delivery(4),
     )
@@ -124,7 +124,9 @@ async def test_the_latest_attempt_is_told_whatever_became_of_it(store: Database)
     await add_instance(store)
     await add_instance(store, "other")
     waiting, taken, refused = make_delivery(1, "a"), make_delivery(2, "b", event="qr"), make_delivery(3, "c")
-    await _add(store, waiting, taken, refused, make_delivery(4, "d", instance=InstanceId("other")))
+    waiting, taken, refused, _ = await _add(
+        store, waiting, taken, refused, make_delivery(4, "d", instance=InstanceId("other"))
+    )
     assert await _last_attempt(store) is None
 
     async def save(delivery: Delivery) -> None:

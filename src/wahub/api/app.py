@@ -19,6 +19,7 @@ from wahub.api import describe, problems
 from wahub.api.auth import Guard
 from wahub.api.deps import ApiDeps
 from wahub.api.edge import Edge
+from wahub.api.events import EventRoutes
 from wahub.api.health import Health
 from wahub.api.hub import Hub
 from wahub.api.lifecycle import LifecycleRoutes
@@ -26,6 +27,7 @@ from wahub.api.manage import ManageRoutes
 from wahub.api.metrics import Metrics
 from wahub.api.outbox import OutboxRoutes
 from wahub.api.system import AdminGuard, SystemRoutes
+from wahub.api.webhooks import WebhookRoutes
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -60,10 +62,12 @@ def build_api(deps: ApiDeps) -> FastAPI:
     problems.register(app)
     began = deps.clock.monotonic()
     life = LifecycleRoutes(deps, lambda: deps.clock.monotonic() - began)
+    events = EventRoutes(deps)
     # The prefix most clients use comes first, and of its routes the busiest.
     for prefix in ("/instances", "/api/v1/instances"):
         _add_hub(app, prefix, deps)
         _add_life(app, prefix, life)
+        _add_events(app, prefix, events, deps)
     _add_system(app, deps, life)
     _add_health(app, deps)
     guard = Guard(settings.api_key, open_to_network=settings.open_to_network)
@@ -122,6 +126,21 @@ def _add_life(app: FastAPI, prefix: str, life: LifecycleRoutes) -> None:
     add("GET", "/diagnostics", life.diagnostics, describe.DIAGNOSTICS)
     add("GET", "/client/info-raw", life.info_raw, describe.INFO_RAW)
     add("POST", "/client/pairing-code", life.pairing_code, describe.PAIRING_CODE)
+
+
+def _add_events(app: FastAPI, prefix: str, events: EventRoutes, deps: ApiDeps) -> None:
+    one, webhooks = prefix + "/{instance:segment}", WebhookRoutes(deps)
+
+    def add(method: str, path: str, handler: Handler, described: dict[str, Any]) -> None:
+        app.add_api_route(path, _endpoint(handler), methods=[method], **described)
+
+    add("GET", prefix.removesuffix("/instances") + "/events/stream", events.stream_all, describe.STREAM_ALL)
+    add("GET", f"{one}/events", events.page, describe.EVENTS)
+    add("GET", f"{one}/events/stream", events.stream_of, describe.STREAM)
+    add("POST", f"{one}/webhook/test", webhooks.test, describe.WEBHOOK_TEST)
+    add("GET", f"{one}/webhooks/dead", webhooks.dead, describe.DEAD)
+    add("POST", f"{one}/webhooks/dead/replay", webhooks.replay_all, describe.REPLAY_ALL)
+    add("POST", one + "/webhooks/dead/{event_id:segment}/replay", webhooks.replay, describe.REPLAY)
 
 
 def _add_system(app: FastAPI, deps: ApiDeps, life: LifecycleRoutes) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from wahub.domain.instance import Instance
 from wahub.domain.pacing import Pace, TypingPolicy
 from wahub.domain.restore import RestoreQueue
 from wahub.ports.clock import Clock
 from wahub.ports.store import Database
 from wahub.ports.wakeup import Wakeup
 from wahub.services.outbox import QueueLimits
+from wahub.services.webhook import Tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class ApiSettings:
     delete_wait: float = 15.0
     """How long DELETE waits until everything is gone, before it says so in `warnings`."""
     max_body: int = 1_048_576
+    secret_overlap: float = 86_400.0
+    """How long the secret before stays live when an instance gets another."""
     store_patience: float = 5.0
     """How long a health check waits for the store."""
 
@@ -67,5 +71,9 @@ class ApiDeps:
     """The row of instances that wait to come back, as it stands."""
     loop_lag_ms: Callable[[], float] = lambda: 0.0
     """How late the event loop of this process was lately, at worst."""
+    post_test: Callable[[Instance, str], Awaitable[Tried | None]] | None = None
+    """Posts `webhook_test` with that event id now; None where nothing is posted."""
+    stopping: Callable[[], bool] = lambda: False
+    """Whether the gateway is about to end: streams end then."""
     fault: Callable[[str], None] = _nothing
     """Called at `after_accept`; kills the process in tests that ask for it (contract 0.11)."""

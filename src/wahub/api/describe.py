@@ -40,7 +40,14 @@ _TYPING = {
 }
 _WEBHOOK = {
     "type": "object",
-    "properties": {"url": _TEXT, "events": {"type": "array", "items": _TEXT, "description": "Empty: all of them"}},
+    "properties": {
+        "url": _TEXT,
+        "events": {"type": "array", "items": _TEXT, "description": "Empty: the ten of the standard; `*`: all"},
+        "secret": {
+            "type": "string",
+            "description": "Signs instead of the gateway's; `whsec_…` or any text; never shown",
+        },
+    },
 }
 _ENGINE = {
     "type": "object",
@@ -224,6 +231,59 @@ IMPORT = _route(
     {400: "A record is wrong", **_UNKNOWN},
     tag="sending",
     body={"required": ["records"], "properties": {"records": _RECORDS}},
+)
+
+
+def _query(name: str, description: str, kind: str = "integer") -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "description": description, "schema": {"type": kind}}
+
+
+_LAST_EVENT = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "required": False,
+    "description": "The id of the last event that was seen; without it the stream begins with what happens next",
+    "schema": _TEXT,
+}
+_STREAM_FILTER = (_query("event", "Only these events", "string"), _LAST_EVENT)
+_STREAM_ERRORS = {400: "Last-Event-ID cannot be read", 429: "Too many streams"}
+EVENTS = _route(
+    "What happened to it, oldest first, from the log",
+    {400: "after or limit is wrong", **_UNKNOWN},
+    tag="events",
+    parameters=(
+        _INSTANCE,
+        _query("after", "Only events beyond this number; go on with `next`"),
+        _query("limit", "At most so many: 1 to 1000, 100 by default"),
+    ),
+)
+STREAM = _route(
+    "Follow its events (server-sent events)",
+    {**_STREAM_ERRORS, **_UNKNOWN},
+    tag="events",
+    parameters=(_INSTANCE, _query("after", "As Last-Event-ID, for clients that cannot send it"), *_STREAM_FILTER),
+)
+STREAM_ALL = _route(
+    "Follow the events of all instances (server-sent events)",
+    _STREAM_ERRORS,
+    tag="events",
+    parameters=(_query("instance", "Only these instances", "string"), *_STREAM_FILTER),
+)
+_NO_URL = {400: "It has no webhook.url", **_UNKNOWN}
+WEBHOOK_TEST = _route("Post `webhook_test` to its URL now", {**_NO_URL, 409: "No gateway runs"}, tag="events")
+DEAD = _route(
+    "Webhooks that were given up, the latest first",
+    {400: "limit is wrong", **_UNKNOWN},
+    tag="events",
+    parameters=(_INSTANCE, _query("limit", "At most so many: 1 to 1000, 50 by default")),
+)
+REPLAY_ALL = _route("Post all of them again", _NO_URL, tag="events", good={202: "Queued"})
+REPLAY = _route(
+    "Post one of them again",
+    {**_NO_URL, 404: "No such instance or dead letter", 409: "It was a pairing code"},
+    tag="events",
+    parameters=(_INSTANCE, {"name": "event_id", "in": "path", "required": True, "schema": _TEXT}),
+    good={202: "Queued"},
 )
 
 _ADMIN_HEADER = {"name": "X-Admin-Debug-Secret", "in": "header", "required": False, "schema": _TEXT}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wahub.api import schemas
+from wahub.api.endpoint import endpoint_of
 from wahub.api.health import own_memory, peak_memory
 from wahub.api.schemas import iso_or_none
 from wahub.domain.ids import InstanceId
@@ -36,6 +37,7 @@ class View:
     record: Lifecycle
     incidents: Sequence[Incident]
     webhook: Attempted | None
+    endpoint: dict[str, Any]
     last_received_at: float | None
     depth: int
     sending: bool
@@ -49,6 +51,7 @@ def look(tx: Tx, wanted: InstanceId) -> View:
         record=tx.lifecycles.get(wanted),
         incidents=tx.lifecycles.incidents(wanted, _LATEST),
         webhook=tx.webhooks.last_attempt(wanted),
+        endpoint=endpoint_of(tx, found),
         last_received_at=tx.inbox.last_received_at(wanted),
         depth=tx.line.depth(wanted),
         sending=any(entry.state is ItemState.SENDING for entry in tx.line.going_out(wanted)),
@@ -68,6 +71,7 @@ def shown(view: View) -> dict[str, Any]:
         "lastEvent": seen.last_event,
         "lastEventTimestamp": iso_or_none(seen.last_event_at),
         **_webhook(view.webhook),
+        "webhookEndpoint": view.endpoint,
         "lastError": seen.last_error,
         "lastErrorAt": iso_or_none(view.record.last_error_at),
         "lastErrorStack": None,

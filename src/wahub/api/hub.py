@@ -7,19 +7,20 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wahub.api import schemas
+from wahub.api import endpoint, schemas
 from wahub.api.body import Fields, read_fields
 from wahub.api.deps import ApiDeps
 from wahub.domain.errors import CallerError, InstanceExistsError, InstanceNotFoundError
 from wahub.domain.ids import InstanceId, instance_id
 from wahub.domain.instance import Config, Instance, State
 from wahub.ports.store import Tx
-from wahub.ports.wakeup import INSTANCES, deleted_topic, link_topic
-from wahub.services import instance, qr
+from wahub.ports.wakeup import INSTANCES, WEBHOOKS, deleted_topic, link_topic
+from wahub.services import instance, qr, webhook
 
 _DELETE_POLL = 0.5
 """Seconds between two looks while a DELETE waits, should the hint be lost."""
@@ -83,7 +84,12 @@ class Hub:
         def find_or_create(tx: Tx) -> tuple[Instance, bool]:
             known = tx.instances.get(wanted)
             # An instance that exists is reported before anything else of the body is looked at.
-            return (known, False) if known is not None else (instance.create(tx, config(), now), True)
+            if known is not None:
+                return known, False
+            made = instance.create(tx, config(), now)
+            if not bare and (secret := endpoint.read_secret(fields)):
+                webhook.set_secret(tx, made.id, secret, now, overlap=0)
+            return made, True
 
         try:
             found, created = await self.deps.database.write(find_or_create)
@@ -113,15 +119,22 @@ class Hub:
 
     async def get(self, request: Request) -> Response:
         """`GET /instances/{id}`."""
-        return schemas.success({"instance": schemas.detailed(await self._get(path_id(request)))})
+        wanted = path_id(request)
+
+        def look(tx: Tx) -> dict[str, Any]:
+            found = instance.get(tx, wanted)
+            return {**schemas.detailed(found), "webhookEndpoint": endpoint.endpoint_of(tx, found)}
+
+        return schemas.success({"instance": await self.deps.database.read(look)})
 
     async def change(self, request: Request) -> Response:
         """`PUT /instances/{id}`: only what is supplied changes; the id never does."""
-        wanted = path_id(request)
+        wanted, now = path_id(request), self.deps.clock.now()
         fields = await self._fields(request)
         try:
             change = schemas.read_change(fields, block_private=self.deps.settings.block_private)
             engine = schemas.read_engine(fields)
+            secret = endpoint.read_secret(fields)
         except CallerError:
             await self._get(wanted)  # an unknown instance is the more helpful thing to say
             raise
@@ -129,10 +142,16 @@ class Hub:
         def work(tx: Tx) -> Instance:
             known = tx.instances.get(wanted, for_update=True)
             options = replace(known.config.engine, **engine) if known is not None and engine else None
-            return instance.update(tx, wanted, replace(change, engine=options))
+            changed = instance.update(tx, wanted, replace(change, engine=options))
+            if change.webhook_url is not None:
+                webhook.enable(tx, wanted, change.webhook_url, now)
+            if secret is not None:
+                webhook.set_secret(tx, wanted, secret or None, now, self.deps.settings.secret_overlap)
+            return changed
 
         changed = await self.deps.database.write(work)
         self.deps.wakeup.notify(INSTANCES)
+        self.deps.wakeup.notify(WEBHOOKS)
         shown = schemas.brief(changed)
         data = {"data": {**shown, "instance": shown}} if self.official else {}
         return schemas.success({"instance": shown, **data})

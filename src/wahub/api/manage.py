@@ -8,21 +8,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wahub.api import items, schemas
+from wahub.api import endpoint, items, schemas
 from wahub.api.body import Fields, read_fields
 from wahub.api.deps import ApiDeps
 from wahub.api.hub import path_id
 from wahub.api.importing import read_records, storable
 from wahub.domain.errors import CallerError, InvalidFieldError, RequestNotFoundError
 from wahub.domain.ids import InstanceId, QueueId
+from wahub.domain.lifecycle import Lifecycle
 from wahub.domain.outbox import OUTREACH_REASON, Entry, ItemState, Verdict
 from wahub.ports.store import Tx
 from wahub.ports.wakeup import WEBHOOKS, outbox_topic, settled_topic
 from wahub.services import instance, outbox
+from wahub.services.outbox import StatusView
 
 _QUEUE_ID = re.compile(r"[0-9a-f]{32}")
 _LISTED, _MOST_LISTED = 50, 1_000
@@ -78,11 +81,14 @@ class ManageRoutes:
         """`GET /instances/{id}/status`."""
         wanted, now, settings = path_id(request), self.deps.clock.now(), self.deps.settings
 
-        view, record = await self.deps.database.read(
-            lambda tx: (outbox.status(tx, wanted, now), tx.lifecycles.get(wanted))
-        )
+        def look(tx: Tx) -> tuple[StatusView, Lifecycle, dict[str, Any]]:
+            view = outbox.status(tx, wanted, now)
+            return view, tx.lifecycles.get(wanted), endpoint.endpoint_of(tx, view.instance)
+
+        view, record, webhook = await self.deps.database.read(look)
         since = now - settings.restart_window
         shown = schemas.status_page(view, record, settings.pace, settings.limits.max_queue, since)
+        shown["webhookEndpoint"] = webhook
         if view.outreach_locked:
             shown["queue"]["reason"] = OUTREACH_REASON
         return schemas.success(shown)

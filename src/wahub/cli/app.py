@@ -14,6 +14,8 @@ from wahub.cli.instances import instances
 from wahub.cli.outbox import outbox
 from wahub.cli.sandbox import sandbox
 from wahub.cli.serve import serve
+from wahub.cli.webhook_receiver import webhook_receiver
+from wahub.cli.webhooks import webhooks
 
 # Tracebacks stay plain: the pretty ones print local variables, and those may hold keys and message text.
 app = typer.Typer(
@@ -44,6 +46,8 @@ app.command()(serve)
 app.command()(sandbox)
 app.command()(demo)
 app.command()(doctor)
+app.command("webhook-receiver")(webhook_receiver)
 app.add_typer(engines, name="engines")
 app.add_typer(instances, name="instances")
 app.add_typer(outbox, name="outbox")
+app.add_typer(webhooks, name="webhooks")

@@ -74,6 +74,17 @@ class WebhookSettings(Group):
     webhook_retry_max_ms: int = setting(
         3_600_000, "WEBHOOK_RETRY_MAX_MS", _WEBHOOKS, "Longest wait before a retry", ge=0
     )
+    webhook_secret_overlap_hours: float = setting(
+        24,
+        "WEBHOOK_SECRET_OVERLAP_HOURS",
+        _WEBHOOKS,
+        "Hours for which the secret before stays live when an instance gets another",
+        ge=0,
+        le=LONGEST,
+    )
+    events_retention_days: float = setting(
+        30, "EVENTS_RETENTION_DAYS", _WEBHOOKS, "Days for which events can be asked for; 0: for ever", ge=0, le=LONGEST
+    )
     webhook_concurrency: int = setting(8, "WEBHOOK_CONCURRENCY", _WEBHOOKS, "Posts under way per endpoint", ge=1)
     webhook_block_private: bool = setting(
         False, "WEBHOOK_BLOCK_PRIVATE", _WEBHOOKS, "1 refuses targets on loopback and private addresses"

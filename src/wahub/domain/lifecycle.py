@@ -40,6 +40,8 @@ class IncidentKind(StrEnum):
     RESTORE_FAILED = "restore_failed"
     QR_TIMEOUT = "qr_timeout"
     MESSAGE_REFUSED = "message_refused"
+    WEBHOOK_PAUSED = "webhook_paused"
+    WEBHOOK_DISABLED = "webhook_disabled"
 
 
 @dataclass(frozen=True, slots=True)

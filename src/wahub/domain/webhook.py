@@ -10,8 +10,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Protocol
 
+from wahub.domain.endpoint import Secrets
+from wahub.domain.event import UNLOGGED
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Config
 from wahub.domain.retry import Backoff
@@ -29,9 +32,9 @@ class DeliveryState(StrEnum):
 class Delivery:
     """One event on its way to one URL. Times are Unix seconds.
 
-    `event_id` is the same on every attempt; `sequence` counts the events of the instance without gaps; `lane` names
-    what it must stay in order with: a chat, or `lifecycle`. `body` is the exact bytes that are signed and sent, as
-    text.
+    `event_id` is the same on every attempt; `sequence` is its number in the instance's log, 0 if it is not in there;
+    `lane` names what it must stay in order with: a chat, `lifecycle`, or itself once it stepped aside. `body` is the
+    exact bytes that are signed and sent, as text.
     """
 
     event_id: str
@@ -48,8 +51,14 @@ class Delivery:
     attempts: int = 0
     last_error: str | None = None
     attempted_at: float | None = None
+    failed_at: float | None = None
+    """When an attempt failed first."""
     position: int = 0
     """Order of creation, given by the store."""
+    probe: bool = False
+    """Its endpoint is paused, and this delivery asks whether it is back."""
+    secrets: Secrets = field(default=Secrets(), repr=False)
+    """Of its instance, as they are now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +103,9 @@ ALWAYS_POSTED = frozenset({"authenticated", "ready", "ready_timeout"})
 
 EVERY_EVENT = "*"
 LIFECYCLE_LANE = "lifecycle"
-_NEVER_RETRIED = frozenset({"presence"})
+ASIDE = "aside:"
+"""How the lane of an event begins that stepped aside."""
+_NEVER_RETRIED = UNLOGGED
 
 RETRY_HORIZON = 72 * 3600.0
 """Seconds after which a delivery that nobody took becomes a dead letter (contract 0.7)."""
@@ -178,25 +189,36 @@ class Signer:
             self._fixed["x-vercel-protection-bypass"] = bypass
         if settings.auth_token:
             self._fixed["authorization"] = f"Bearer {_header_value(settings.auth_token, 'WEBHOOK_AUTH_TOKEN')}"
-        self._hub_key = settings.secret.encode() if settings.secret else None
-        self._standard_key = standard_key(settings.secret) if settings.secret else None
+        self._secret = settings.secret
+        if settings.secret:
+            standard_key(settings.secret)
 
     def headers(self, delivery: Delivery, body: bytes, now: float) -> dict[str, str]:
-        """All headers of the next attempt at `now`. `body` is `delivery.body` as UTF-8."""
+        """All headers of the next attempt at `now`. `body` is `delivery.body` as UTF-8.
+
+        While two secrets are live, the hub's header is made with the current one, and the Standard Webhooks header
+        carries a signature of each, as that specification says.
+        """
         headers = {
             **self._fixed,
             "x-wa-hub-event-id": delivery.event_id,
             "x-wa-hub-attempt": str(delivery.attempts + 1),
-            "x-wa-hub-sequence": str(delivery.sequence),
         }
-        if self._hub_key is not None and self._standard_key is not None:
+        if delivery.sequence:
+            headers["x-wa-hub-sequence"] = str(delivery.sequence)
+        secrets = delivery.secrets.live(self._secret or None, now)
+        if secrets:
             timestamp = str(int(now))
             signed = f"{delivery.event_id}.{timestamp}.".encode() + body
-            headers["x-wa-hub-signature"] = hub_signature(self._hub_key, body)
+            headers["x-wa-hub-signature"] = hub_signature(secrets[0].encode(), body)
             headers["webhook-id"] = delivery.event_id
             headers["webhook-timestamp"] = timestamp
-            headers["webhook-signature"] = "v1," + _base64(hmac.digest(self._standard_key, signed, "sha256"))
+            headers["webhook-signature"] = " ".join(_standard_signature(secret, signed) for secret in secrets)
         return headers
+
+
+def _standard_signature(secret: str, signed: bytes) -> str:
+    return "v1," + base64.b64encode(hmac.digest(standard_key(secret), signed, "sha256")).decode("ascii")
 
 
 def hub_signature(key: bytes, body: bytes) -> str:
@@ -204,6 +226,7 @@ def hub_signature(key: bytes, body: bytes) -> str:
     return hmac.digest(key, body, "sha256").hex()
 
 
+@lru_cache(maxsize=1024)
 def standard_key(secret: str) -> bytes:
     """The key of the Standard Webhooks signature: what follows `whsec_`, decoded, else the secret's UTF-8 bytes."""
     if not secret.startswith(_WHSEC):
@@ -214,12 +237,9 @@ def standard_key(secret: str) -> bytes:
     except (binascii.Error, ValueError):
         key = b""
     if not key:
+        # Also said of an instance's own secret, by which the API then names its field.
         raise ValueError("WEBHOOK_SECRET starts with whsec_ but the rest is not base64: correct it or drop the prefix")
     return key
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
 
 
 def _header_value(text: str, setting: str) -> str:
@@ -253,11 +273,22 @@ def after_attempt(delivery: Delivery, answer: Answer, now: float, unit: float, p
     if answer.ok:
         return replace(delivery, state=DeliveryState.DELIVERED, attempts=attempts, attempted_at=now, last_error=None)
     error = answer.error or f"HTTP {answer.status}"
-    failed = replace(delivery, attempts=attempts, attempted_at=now, last_error=error)
+    failed_at = now if delivery.failed_at is None else delivery.failed_at
+    failed = replace(delivery, attempts=attempts, attempted_at=now, failed_at=failed_at, last_error=error)
     retry_at = now + min(policy.jittered(attempts, unit), policy.cap)
     if delivery.event in _NEVER_RETRIED or retry_at >= delivery.expires_at:
         return replace(failed, state=DeliveryState.DEAD)
     return replace(failed, next_attempt_at=retry_at)
+
+
+def aside(delivery: Delivery) -> Delivery:
+    """The same delivery in a lane of its own: others go on without it."""
+    return replace(delivery, lane=f"{ASIDE}{delivery.event_id}")
+
+
+def stands_aside(delivery: Delivery) -> bool:
+    """Whether it has a lane of its own already."""
+    return delivery.lane.startswith(ASIDE)
 
 
 def stale(delivery: Delivery, now: float) -> bool:

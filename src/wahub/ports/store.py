@@ -22,6 +22,7 @@ from wahub.domain.lifecycle import Incident, Lifecycle
 from wahub.domain.outbox import Entry, IdempotencyKey, ItemState
 from wahub.domain.session import KeyChanges, KeyName
 from wahub.domain.webhook import Delivery
+from wahub.ports.events import DeadLetters, Endpoints, Events
 
 T = TypeVar("T")
 
@@ -217,22 +218,27 @@ class Attempted:
 
 
 class Webhooks(Protocol):
-    """Deliveries."""
+    """Deliveries of events, at most one of each."""
 
-    def add(self, delivery: Delivery) -> None: ...
+    def add(self, delivery: Delivery) -> None:
+        """Insert for the event at its position, which must be there. Of the event's own fields nothing is written."""
 
     def due(self, now: float, limit: int, full: Collection[tuple[InstanceId, str]] = ()) -> Sequence[Delivery]:
         """Pending deliveries that may be posted.
 
-        The first of each (instance, url, lane), if its time has come, oldest first. Endpoints (instance, url) in
-        `full` are left out: they take no more now, and must not fill the answer.
+        The first of each (instance, url, lane), if its time has come, oldest first; of an endpoint that is held, if the
+        time of its probe has come. Endpoints (instance, url) in `full` are left out: they take no more now, and must
+        not fill the answer.
         """
 
     def next_attempt_at(self, after: float = 0.0) -> float | None:
-        """The earliest time later than `after` of any pending delivery that heads its lane."""
+        """The earliest time later than `after` at which a pending delivery that heads its lane may be posted."""
 
     def save(self, delivery: Delivery) -> None:
-        """Write state, attempts, attempted_at, next_attempt_at and last_error; nothing if the delivery is gone."""
+        """Write its lane, state, times, attempts and last_error; nothing if the delivery is gone.
+
+        Once settled, one that is not in the log is removed together with its event.
+        """
 
     def last_attempt(self, instance: InstanceId) -> Attempted | None:
         """What became of the latest attempt to post anything of this instance."""
@@ -267,7 +273,10 @@ class Tx(Protocol):
     tally: Tally
     contacts: Contacts
     inbox: Inbox
+    events: Events
     webhooks: Webhooks
+    endpoints: Endpoints
+    dead: DeadLetters
     sessions: Sessions
 
     def fence(self, lease: Lease) -> None:

@@ -22,7 +22,10 @@ INSTANCES = "instances"
 """Instances were created, changed or marked for deletion."""
 
 WEBHOOKS = "webhooks"
-"""Deliveries were added."""
+"""Deliveries were added, or events that nobody wants posted."""
+
+EVENTS = "events"
+"""There is more in the event log, for those who follow it."""
 
 
 def outbox_topic(instance: str) -> str:

@@ -40,6 +40,8 @@ class RuntimeSettings:
     """How long a delete waits for it (contract 0.13), and for a link to unlink at the server."""
     sweep_every: float = 5.0
     """How often items whose time is over are looked for."""
+    events_kept: float | None = 30 * 86_400.0
+    """How long events stay in the log; None: for ever."""
     rules: SendRules = field(default_factory=SendRules)
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     timers: Timers = field(default_factory=Timers)

@@ -13,6 +13,8 @@ each hint, each finished attempt, the next retry time, and every `poll_every` se
   always has something new to take, and the pass repeats until a batch is not full.
 - *Fair*: the first of every endpoint starts before the second of any.
 - *An endpoint that does not answer at all* gets one attempt at a time until it answers; each costs a whole timeout.
+- *An endpoint that fails for long* is paused, and the store knows it (domain/endpoint.py): a read brings something of
+  it only when its probe is due, and one attempt is made. When that one is taken, all that waited is due at once.
 - *No attempt on stale news*: a read may have begun before an attempt was saved and end after it; what finished in
   between is left for the next pass.
 - *Reading costs no more than half the time*: under load a pass waits as long as the last read took, and finds more.
@@ -31,17 +33,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import structlog
 
+from wahub.domain.endpoint import Held, Secrets
 from wahub.domain.ids import InstanceId, QueueId
 from wahub.domain.instance import Instance
 from wahub.domain.webhook import Delivery, Signer, WebhookSettings, stale
 from wahub.ports.clock import Clock
 from wahub.ports.poster import Poster, PostResult
 from wahub.ports.store import Database, Tx
-from wahub.ports.wakeup import WEBHOOKS, Wakeup
+from wahub.ports.wakeup import EVENTS, WEBHOOKS, Wakeup
 from wahub.runtime.endpoints import EndpointKey, Endpoints
 from wahub.services import webhook
 
@@ -90,6 +94,8 @@ class Dispatcher:
         self._under_way: set[asyncio.Task[None]] = set()
         self._finished_meanwhile: set[str] = set()
         """Events whose attempt ended since the last read of the store began."""
+        self._held_meanwhile: set[EndpointKey] = set()
+        """Endpoints that were held, or whose probe ended, since then."""
         self._kick = asyncio.Event()
         self._quiet = asyncio.Event()
         self._stopping = False
@@ -135,10 +141,25 @@ class Dispatcher:
         delivery = webhook.farewell(instance, data, now=now)
         if delivery is None:
             return
+        delivery = replace(delivery, secrets=await self._secrets(instance.id))
         body = delivery.body.encode()
         answer = await self._poster.post(delivery.url, body, self._signer.headers(delivery, body, now))
         if not answer.ok:
             log.warning("nobody took the news of a deleted instance", instance=instance.id, status=answer.status)
+
+    async def test(self, instance: Instance, event_id: str) -> webhook.Tried | None:
+        """Post `webhook_test` to the instance's URL now, whatever waits for it; None if it has no URL."""
+        now, secrets = self._clock.now(), await self._secrets(instance.id)
+        delivery = webhook.trial(instance, now=now, event_id=event_id, secrets=secrets)
+        if delivery is None:
+            return None
+        body = delivery.body.encode()
+        began = self._clock.monotonic()
+        answer = await self._poster.post(delivery.url, body, self._signer.headers(delivery, body, now))
+        return webhook.Tried(event_id, answer.status, answer.error, self._clock.monotonic() - began)
+
+    async def _secrets(self, instance: InstanceId) -> Secrets:
+        return await self._database.read(lambda tx: tx.endpoints.secrets(instance))
 
     async def idle(self) -> None:
         """Wait until nothing is under way and a look at the store, begun after this call, found nothing due."""
@@ -156,6 +177,9 @@ class Dispatcher:
                 log.warning("webhook hints failed", error=type(error).__name__)
                 await self._clock.sleep(self._poll_every)
             self._kick.set()
+            # Whoever queues an event has logged it, too; those who follow the log have a topic of their own, because a
+            # hint for which nobody waits is taken by one waiter only.
+            self._wakeup.notify(EVENTS)
 
     async def _round(self) -> None:
         """Start what is due, then wait for a reason to look again."""
@@ -183,13 +207,18 @@ class Dispatcher:
             now = self._clock.now()
             limit = _BATCH + self._endpoints.held
             self._finished_meanwhile.clear()
+            self._held_meanwhile.clear()
             due, next_at = await self._database.read(partial(_look, now=now, limit=limit, full=self._endpoints.full()))
             if self._stopping:
                 return None
-            news = [delivery for delivery in due if delivery.event_id not in self._finished_meanwhile]
-            self._begin(self._endpoints.accept(news))
+            self._begin(self._endpoints.accept(filter(self._is_news, due)))
             if len(due) < limit:
                 return next_at
+
+    def _is_news(self, delivery: Delivery) -> bool:
+        if delivery.event_id in self._finished_meanwhile:
+            return False
+        return (delivery.instance, delivery.url) not in self._held_meanwhile
 
     def _begin(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
@@ -244,8 +273,30 @@ class Dispatcher:
         answer = await self._poster.post(delivery.url, body, self._signer.headers(delivery, body, now))
         self._endpoints.note_answer(delivery, answered=answer.status is not None)
         now, unit, policy = self._clock.now(), self._unit(), self._settings.backoff
-        after = await self._database.write(lambda tx: webhook.note_result(tx, delivery, answer, now, unit, policy))
-        self._tell(after, answer)
+        noted = await self._database.write(lambda tx: webhook.note_result(tx, delivery, answer, now, unit, policy))
+        if noted.held is not None or delivery.probe:
+            self._held_meanwhile.add((delivery.instance, delivery.url))
+        if noted.held is not None:
+            self._endpoints.let_go(delivery)
+        self._tell_of_endpoint(noted)
+        self._tell(noted.delivery, answer)
+
+    def _tell_of_endpoint(self, noted: webhook.Noted) -> None:
+        instance = noted.delivery.instance
+        if noted.recovered:
+            log.info("webhook endpoint is back", instance=instance)
+        if noted.held is None:
+            return
+        remedy = (
+            "set webhook.url or replay a dead letter to enable it" if noted.held.held is Held.DISABLED else "probing"
+        )
+        log.warning(
+            f"webhook endpoint {noted.held.held}",  # noqa: G004 - one of two words
+            instance=instance,
+            failures=noted.held.failures,
+            error=noted.held.last_error,
+            remedy=remedy,
+        )
 
     def _tell(self, delivery: Delivery, answer: PostResult) -> None:
         if answer.ok:

@@ -62,6 +62,8 @@ class Endpoints:
             endpoint = touched.get(key)
             if endpoint is None:
                 endpoint = touched[key] = self._known.setdefault(key, _Endpoint())
+            if delivery.probe:
+                endpoint.answers = False
             if self.has_room and delivery.lane not in endpoint.lanes and len(endpoint.lanes) < self._capacity(endpoint):
                 endpoint.lanes.add(delivery.lane)
                 endpoint.waiting.append(delivery)
@@ -88,6 +90,10 @@ class Endpoints:
         endpoint.answers = answered
         if not answered:
             self._let_go(endpoint)
+
+    def let_go(self, delivery: Delivery) -> None:
+        """The endpoint of a running delivery is held: nothing that waits for it may start."""
+        self._let_go(self._known[(delivery.instance, delivery.url)])
 
     def forget_waiting(self) -> None:
         """Let go of all that was not started."""

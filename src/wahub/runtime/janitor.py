@@ -2,7 +2,9 @@
 
 - Items whose time is over are expired, also for instances that nobody can link: a caller waits for that fate.
 - Items of unknown fate are given up after the resend window, also where no link comes back.
-- Webhook deliveries that were taken are forgotten after a week.
+- Webhook deliveries that were taken are forgotten after a week, events when their retention is over. Deliveries whose
+  endpoint is held become dead letters when their time is over.
+- Pictures of pairing codes leave the event log when the code dies.
 
 A crash loses nothing: the next sweep finds the same rows. Two workers that sweep at once do the same work once, because
 each row is written under its own condition.
@@ -10,8 +12,11 @@ each row is written under its own condition.
 
 from __future__ import annotations
 
+from functools import partial
+
 import structlog
 
+from wahub.ports.store import Tx
 from wahub.ports.wakeup import WEBHOOKS
 from wahub.runtime.deps import RuntimeDeps
 from wahub.services import outbox
@@ -47,10 +52,20 @@ class Janitor:
         while await self._expire() == BATCH:
             pass
         await self._lapse()
+        now = deps.clock.now()
+        await deps.database.write(lambda tx: tx.events.end_secrets(now))
         if deps.clock.monotonic() - self._tidied_at >= TIDY_EVERY:
-            before = deps.clock.now() - DELIVERIES_KEPT
-            await deps.database.write(lambda tx: tx.webhooks.forget_settled(before))
+            await deps.database.write(lambda tx: tx.webhooks.forget_settled(now - DELIVERIES_KEPT))
+            await self._forget_events(now)
             self._tidied_at = deps.clock.monotonic()
+
+    async def _forget_events(self, now: float) -> None:
+        """Some at a time: a long transaction would hold up everything else."""
+        kept = self._deps.settings.events_kept
+        position: int | None = None if kept is None else 0
+        while kept is not None and position is not None:
+            forget = partial(_forget, before=now - kept, position=position)
+            position = await self._deps.database.write(forget)
 
     async def _lapse(self) -> None:
         deps = self._deps
@@ -60,6 +75,7 @@ class Janitor:
         now, policy = deps.clock.now(), deps.settings.rules.policy
         if await deps.database.write(lambda tx: outbox.lapse_due(tx, now, policy)):
             deps.wakeup.notify(WEBHOOKS)
+        await deps.database.write(lambda tx: tx.dead.bury_overdue(now, "the endpoint was held until its time was over"))
 
     async def _expire(self) -> int:
         deps = self._deps
@@ -70,3 +86,7 @@ class Janitor:
         found = await deps.database.write(lambda tx: outbox.expire_due(tx, now, BATCH))
         deps.wakeup.notify(WEBHOOKS)
         return found
+
+
+def _forget(tx: Tx, before: float, position: int) -> int | None:
+    return tx.events.forget(before, position, BATCH)

@@ -1,7 +1,7 @@
-"""Media: an upload and download store with WhatsApp's paths, over TLS with a CA made from the seed.
+"""Media: the upload and download server with WhatsApp's paths, over TLS with a CA made from the seed.
 
 `POST` (or `PUT`) `/mms/<kind>/<token>` stores the encrypted bytes and answers `url` and `direct_path`; `GET` of that
-path gives them back. Kept in memory, oldest first out. Clients encrypt media themselves; nothing here can read it.
+path gives them back. Clients encrypt media themselves; nothing here can read it.
 source: Baileys src/Utils/messages-media.ts (getWAUploadToServer, getUrlFromDirectPath); whatsmeow upload.go
 """
 
@@ -21,12 +21,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from wahub.sandbox.media_store import MAX_FILE_BYTES, MediaStore
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-MAX_FILE_BYTES = 100 * 1024 * 1024
-MAX_TOTAL_BYTES = 512 * 1024 * 1024
 
 _CA_FROM = datetime(2024, 1, 1, tzinfo=UTC)
 _CA_UNTIL = datetime(2050, 1, 1, tzinfo=UTC)
@@ -36,31 +35,30 @@ _LEAF_DAYS = 365
 class MediaApp:
     """The ASGI application of the media port."""
 
-    def __init__(self) -> None:
-        self.host = ""
-        self._files: dict[str, bytes] = {}
-        self._total = 0
+    def __init__(self, store: MediaStore, fault: Callable[[str], int | None] = lambda _: None) -> None:
+        """`fault` is asked for each `upload` and `download`: the status with which it fails, or None."""
+        self._store = store
+        self._fault = fault
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             return
         path = str(scope["path"])
-        if scope["method"] in ("POST", "PUT"):
+        uploads = scope["method"] in ("POST", "PUT")
+        failure = self._fault("upload" if uploads else "download")
+        if failure is not None:
+            await _reply(send, failure, b"", "application/octet-stream")
+        elif uploads:
             await self._upload(path, receive, send)
         elif scope["method"] in ("GET", "HEAD"):
-            body = self._files.get(path)
+            body = self._store.get(path)
             if body is None:
                 await _reply(send, 404, b"", "application/octet-stream")
             else:
                 await _reply(send, 200, b"" if scope["method"] == "HEAD" else body, "application/octet-stream")
         else:
             await _reply(send, 405, b"", "application/octet-stream")
-
-    def clear(self) -> None:
-        """Forget all files."""
-        self._files.clear()
-        self._total = 0
 
     async def _upload(self, path: str, receive: Receive, send: Send) -> None:
         parts: list[bytes] = []
@@ -76,16 +74,8 @@ class MediaApp:
                 return
             if not message.get("more_body", False):
                 break
-        self._keep(path, b"".join(parts))
-        answer = {"url": f"https://{self.host}{path}", "direct_path": path}
+        answer = {"url": self._store.put(path, b"".join(parts)), "direct_path": path}
         await _reply(send, 200, json.dumps(answer).encode(), "application/json")
-
-    def _keep(self, path: str, body: bytes) -> None:
-        self._total += len(body) - len(self._files.pop(path, b""))
-        self._files[path] = body
-        while self._total > MAX_TOTAL_BYTES:
-            oldest = next(iter(self._files))
-            self._total -= len(self._files.pop(oldest))
 
 
 async def _reply(send: Send, status: int, body: bytes, kind: str) -> None:

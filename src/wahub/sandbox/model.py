@@ -7,6 +7,7 @@ event loop, so the seams are plain calls; stanzas cross them in the form a compa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +43,25 @@ class Jid:
     def __str__(self) -> str:
         device = f":{self.device}" if self.device else ""
         return f"{self.user}{device}@{self.server}"
+
+
+STATUS = Jid("status", "broadcast")
+"""Where people post what everybody they know may see for a day."""
+
+
+def is_shared(chat: Jid) -> bool:
+    """Whether a chat is written with sender keys: a group, or the status list."""
+    return chat.server == GROUP_SERVER or chat == STATUS
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """A group as its members see it: `members` are their numbers, `server` the address space they are named in."""
+
+    jid: Jid
+    subject: str
+    server: str
+    members: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +103,37 @@ class RefusedError(Exception):
         self.status = status
 
 
+class MediaPort(Protocol):
+    """The media server: encrypted files by path."""
+
+    def put(self, path: str, body: bytes) -> str:
+        """Upload a file; returns its address."""
+
+    def get(self, path: str) -> bytes | None:
+        """Download a file; None when there is none (any more)."""
+
+
 class NetworkPort(Protocol):
     """What a phone may ask of the network.
 
     Calls return at once; replies that are stanzas come to `PhonePort.receive` in a later turn of the event loop.
     """
 
+    @property
+    def media(self) -> MediaPort:
+        """Where media goes up and comes down."""
+
     def submit(self, sender: Jid, stanza: Node) -> None:
         """Hand in a stanza (message, receipt, ack, presence, chatstate) as the device `sender`."""
 
     def device_jids(self, user: Jid) -> list[Jid]:
         """All devices of a user (number or LID, answered in the same space), the phone first. Unknown: empty."""
+
+    def group(self, group: Jid) -> GroupView | None:
+        """A group; None when there is none."""
+
+    def contacts(self, phone: Jid) -> Sequence[str]:
+        """Numbers of everyone the account has exchanged messages with."""
 
     def take_bundle(self, device: Jid) -> KeyBundle:
         """Public keys of a device; uses up one one-time prekey when there is one. RefusedError 404 if unknown."""
@@ -149,6 +189,9 @@ class PhonePort(Protocol):
 
     def receive(self, stanza: Node) -> None:
         """Take a stanza addressed to the phone. Only called while the phone is online."""
+
+    def move_to_lid(self, peer: str) -> None:
+        """The chat with a number is named by LID from now on; the own companions are told."""
 
     def key_bundle(self) -> KeyBundle:
         """Fresh public keys with a new one-time prekey."""

@@ -122,13 +122,11 @@ async def running(options: SandboxOptions) -> AsyncIterator[Addresses]:
         chat_socket = cleanup.enter_context(_bind(options.host, options.port, "--port"))
         media_socket = cleanup.enter_context(_bind(options.host, options.tls_port, "--tls-port"))
         addresses = _addresses(options.host, chat_socket, media_socket, keys.trust_root, certificate)
-        media = MediaApp()
-        media.host = network.media_host = addresses.media_url.removeprefix("https://")
-        network.on_reset = media.clear
+        network.media.host = addresses.media_url.removeprefix("https://")
         world.ws_url = addresses.ws_url
         servers = [
             (_Server(_config(_Ports(ChatApp(network), Committed(network, build_control_app(world))))), chat_socket),
-            (_Server(_config(media, certificate)), media_socket),
+            (_Server(_config(MediaApp(network.media, network.media_fault), certificate)), media_socket),
         ]
         async with _serving(servers, network):
             yield addresses

@@ -26,11 +26,18 @@ class World:
         self._journal = journal
 
     def create_phone(
-        self, number: str, name: str | None = None, *, business: bool = False, lid: str | None = None
+        self,
+        number: str,
+        name: str | None = None,
+        *,
+        business: bool = False,
+        lid: str | None = None,
+        hidden: bool = False,
     ) -> tuple[Phone, bool]:
         """The phone of a number (digits), and whether it is new; an existing one is returned as it is.
 
-        The LID is derived from the number when none is given. RefusedError 409 when another number has it.
+        The LID is derived from the number when none is given. `hidden`: others know the person by the LID alone.
+        RefusedError 409 when another number has the LID.
         """
         known = self.phones.get(number)
         if known is not None:
@@ -38,15 +45,16 @@ class World:
         lid = lid or lid_for(number)
         if self.directory.holder(lid) not in (None, number):
             raise RefusedError(409, "lid: another phone has this one; leave it out to have one derived")
-        profile = Profile(number, lid, name or f"Phone {number[-4:]}", business)
+        profile = Profile(number, lid, name or f"Phone {number[-4:]}", business, hidden)
         phone = Phone.new(profile, self.network, self.directory, self._journal)
         self._admit(phone)
         return phone, True
 
     def _admit(self, phone: Phone) -> None:
-        self.directory.add(phone.number, phone.lid)
+        profile = phone.state.profile
+        self.directory.add(phone.number, phone.lid, hidden=profile.hidden)
         self.phones[phone.number] = phone
-        self.network.add_account(phone, business=phone.state.profile.business)
+        self.network.add_account(phone, business=profile.business, hidden=profile.hidden)
 
     def phone(self, number: str) -> Phone:
         """The phone of a number; RefusedError 404 when there is none."""

@@ -1,26 +1,34 @@
-"""Webhooks as use cases: queue an event with the change that caused it, write down what became of an attempt."""
+"""Webhooks as use cases: log an event with the change that caused it, write down what became of an attempt."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from wahub.domain.endpoint import ASIDE_AFTER, Held, Secrets, Trouble, after_failure, ends_outage
+from wahub.domain.event import ENDS_SECRETS, SECRETS, UNLOGGED, LoggedEvent
+from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Instance
+from wahub.domain.lifecycle import Incident, IncidentKind
 from wahub.domain.retry import Backoff
 from wahub.domain.webhook import (
     LIFECYCLE_LANE,
     RETRY_HORIZON,
     Answer,
     Delivery,
+    DeliveryState,
     after_attempt,
+    aside,
     body_text,
     bury,
+    stands_aside,
     wants,
 )
 from wahub.ports.store import Tx
 
-SUPERSEDED_BY_NEXT = frozenset({"qr"})
+SUPERSEDED_BY_NEXT = SECRETS
 """Events of which only the latest is worth posting (contract 0.7)."""
 
 
@@ -35,33 +43,49 @@ def emit(
     event_id: str,
     ttl: float | None = None,
 ) -> bool:
-    """Queue an event for the instance's URL, if it has one and wants the event. True if it was queued.
+    """Write an event into the instance's log, and queue it for its URL if it has one and wants it. True if queued.
 
     `ttl` (seconds) is for events that die early; without it attempts go on for 72 h. `event_id` is chosen outside, so
-    that a transaction that runs again queues the same event. After the commit, notify the topic `webhooks`.
+    that a transaction that runs again logs the same event. After the commit, notify the topic `webhooks`.
     ValueError if `data` is something that JavaScript would not read back the same.
     """
-    url = instance.config.webhook_url
-    if url is None or not wants(instance.config, event):
+    posted, logged = wants(instance.config, event), event not in UNLOGGED
+    if not posted and not logged:
         return False
     body = body_text(event, instance.id, data)
     if event in SUPERSEDED_BY_NEXT:
         tx.webhooks.supersede(instance.id, event)
-    tx.webhooks.add(
-        Delivery(
-            event_id=event_id,
-            instance=instance.id,
-            event=event,
-            lane=lane,
-            url=url,
-            body=body,
-            sequence=tx.instances.next_sequence(instance.id),
-            created_at=now,
-            expires_at=now + (RETRY_HORIZON if ttl is None else ttl),
-            next_attempt_at=now,
-        )
+    if event in ENDS_SECRETS:
+        tx.events.end_secrets(now, instance.id)
+    made = LoggedEvent(
+        event_id=event_id,
+        instance=instance.id,
+        event=event,
+        body=body,
+        sequence=tx.instances.next_sequence(instance.id) if logged else 0,
+        created_at=now,
+        secret_until=now + (RETRY_HORIZON if ttl is None else ttl) if event in SECRETS else None,
     )
-    return True
+    position = tx.events.add(made)
+    if posted:
+        tx.webhooks.add(_delivery(made, position, instance.config.webhook_url or "", lane, ttl))
+    return posted
+
+
+def _delivery(made: LoggedEvent, position: int, url: str, lane: str, ttl: float | None) -> Delivery:
+    return Delivery(
+        event_id=made.event_id,
+        instance=made.instance,
+        event=made.event,
+        lane=lane,
+        url=url,
+        body=made.body,
+        sequence=made.sequence,
+        created_at=made.created_at,
+        expires_at=made.created_at + (RETRY_HORIZON if ttl is None else ttl),
+        next_attempt_at=made.created_at,
+        position=position,
+    )
 
 
 def farewell(instance: Instance, data: Mapping[str, Any], *, now: float) -> Delivery | None:
@@ -86,10 +110,59 @@ def farewell(instance: Instance, data: Mapping[str, Any], *, now: float) -> Deli
     )
 
 
-def note_result(tx: Tx, delivery: Delivery, answer: Answer, now: float, unit: float, policy: Backoff) -> Delivery:
-    """Write down what came of an attempt; returns the delivery as it stands now. `unit` is random in [0, 1)."""
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What an attempt did: the delivery as it stands now, and the endpoint's trouble if it was held just now."""
+
+    delivery: Delivery
+    held: Trouble | None = None
+    recovered: bool = False
+    """It was held before, and everything that waited goes on."""
+
+
+def note_result(tx: Tx, delivery: Delivery, answer: Answer, now: float, unit: float, policy: Backoff) -> Noted:
+    """Write down what came of an attempt. `unit` is random in [0, 1)."""
     after = after_attempt(delivery, answer, now, unit, policy)
+    if answer.ok:
+        tx.webhooks.save(after)
+        return Noted(after, recovered=_recover(tx, delivery.instance, delivery.url, now))
+    if _should_step_aside(tx, after):
+        after = aside(after)
     tx.webhooks.save(after)
+    return Noted(after, _count_failure(tx, after, answer, now, unit, policy))
+
+
+def _recover(tx: Tx, instance: InstanceId, url: str, now: float) -> bool:
+    trouble = tx.endpoints.recover(instance, url)
+    if trouble is None or not ends_outage(trouble, now):
+        return False
+    tx.endpoints.wake(instance, url, now)
+    return trouble.held is not None
+
+
+def _should_step_aside(tx: Tx, failed: Delivery) -> bool:
+    if failed.state is not DeliveryState.PENDING or failed.attempts < ASIDE_AFTER or stands_aside(failed):
+        return False
+    since = failed.failed_at
+    return since is not None and tx.endpoints.took_since(failed.instance, failed.url, since)
+
+
+def _count_failure(
+    tx: Tx, failed: Delivery, answer: Answer, now: float, unit: float, policy: Backoff
+) -> Trouble | None:
+    before = tx.endpoints.trouble(failed.instance, failed.url)
+    if before is None:
+        if tx.instances.get(failed.instance) is None:
+            return None  # deleted while it was posted
+        before = Trouble(failed.instance, failed.url, 0, now, "")
+    before = replace(before, last_error=failed.last_error or "")
+    after = after_failure(before, status=answer.status, probe=failed.probe, now=now, unit=unit, retry=policy)
+    tx.endpoints.note(after)
+    if after.held is before.held:
+        return None
+    kind = IncidentKind.WEBHOOK_DISABLED if after.held is Held.DISABLED else IncidentKind.WEBHOOK_PAUSED
+    text = f"{after.failures} attempts to post webhooks failed in a row: {after.last_error}"
+    tx.lifecycles.add_incident(failed.instance, Incident(kind, text, now))
     return after
 
 
@@ -98,3 +171,60 @@ def give_up(tx: Tx, delivery: Delivery, reason: str) -> Delivery:
     dead = bury(delivery, reason)
     tx.webhooks.save(dead)
     return dead
+
+
+def enable(tx: Tx, instance: InstanceId, url: str, now: float) -> None:
+    """Somebody set this URL, or wants its dead letters replayed: post to it again, at once."""
+    if tx.endpoints.recover(instance, url) is not None:
+        tx.endpoints.wake(instance, url, now)
+
+
+def replay(tx: Tx, instance: Instance, event_id: str | None, now: float) -> int:
+    """Post dead letters again to the instance's present URL: one, or all (None). Returns how many.
+
+    They count as new: attempts begin at 1 and go on for 72 h. Pairing codes stay dead. ValueError without a URL.
+    """
+    url = instance.config.webhook_url
+    if not url:
+        raise ValueError("the instance has no webhook.url")
+    revived = tx.dead.revive(instance.id, event_id, url, now, now + RETRY_HORIZON)
+    enable(tx, instance.id, url, now)
+    return revived
+
+
+def set_secret(tx: Tx, instance: InstanceId, secret: str | None, now: float, overlap: float) -> Secrets:
+    """Give the instance another secret of its own (None: none); the one before stays live for `overlap` seconds."""
+    rotated = tx.endpoints.secrets(instance).rotated(secret, now, overlap)
+    tx.endpoints.set_secrets(instance, rotated)
+    return rotated
+
+
+def trial(instance: Instance, *, now: float, event_id: str, secrets: Secrets) -> Delivery | None:
+    """A `webhook_test` for the instance's URL; it is never stored. None if the instance has no URL."""
+    url = instance.config.webhook_url
+    if url is None:
+        return None
+    body = body_text("webhook_test", instance.id, {"message": "A test of this webhook URL", "timestamp": int(now)})
+    return Delivery(
+        event_id=event_id,
+        instance=instance.id,
+        event="webhook_test",
+        lane=LIFECYCLE_LANE,
+        url=url,
+        body=body,
+        sequence=0,
+        created_at=now,
+        expires_at=now,
+        next_attempt_at=now,
+        secrets=secrets,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of a test post. `status` is None when no answer came; `latency` is in seconds."""
+
+    event_id: str
+    status: int | None
+    error: str | None
+    latency: float

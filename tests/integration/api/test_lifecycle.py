@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.contract.makers import add_delivery
 from tests.integration.api.conftest import HOOK, PHONE, Edge
 
 from wahub.domain.ids import InstanceId
@@ -254,7 +255,7 @@ async def test_diagnostics_tells_the_last_webhook(
             expires_at=THEN + 60,
             next_attempt_at=THEN,
         )
-        tx.webhooks.add(made)
+        add_delivery(tx, made)
         (due,) = tx.webhooks.due(THEN, 1)
         state = DeliveryState.DELIVERED if error is None else DeliveryState.PENDING
         tx.webhooks.save(dataclasses.replace(due, state=state, attempts=1, attempted_at=THEN, last_error=error))

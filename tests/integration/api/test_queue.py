@@ -284,6 +284,15 @@ async def test_the_status_page(edge: Edge) -> None:
         },
         "counters": {"sent24h": 1, "sent1h": 1, "failures1h": 0, "disconnects1h": 1, "newChats24h": 1},
         "webhook": {"url": HOOK, "events": []},
+        "webhookEndpoint": {
+            "state": "active",
+            "since": None,
+            "failures": 0,
+            "lastError": None,
+            "nextProbeAt": None,
+            "deadLetters": 0,
+            "ownSecret": False,
+        },
         "status": "success",
     }
 

@@ -16,7 +16,8 @@ for (const level of ['log', 'info', 'warn', 'error', 'debug']) console[level] = 
 const [modules, url, trustRoot] = process.argv.slice(2);
 const require = createRequire(pathToFileURL(path.join(modules, 'client.cjs')));
 const baileys = await import(pathToFileURL(require.resolve('baileys')));
-const { default: makeWASocket, useMultiFileAuthState, WA_CERT_DETAILS, downloadMediaMessage } = baileys;
+const { default: makeWASocket, useMultiFileAuthState, WA_CERT_DETAILS } = baileys;
+const { downloadMediaMessage, normalizeMessageContent } = baileys;
 WA_CERT_DETAILS.PUBLIC_KEY = Buffer.from(trustRoot, 'hex');
 
 const silent = { level: 'silent', child: () => silent };
@@ -35,6 +36,8 @@ const sockets = new Map();
 const sentMessages = new Map();
 const emit = (event, name, values) => process.stdout.write(`${JSON.stringify({ event, name, ...values })}\n`);
 const textOf = (message) => message?.conversation ?? message?.extendedTextMessage?.text ?? null;
+const FILES = ['imageMessage', 'videoMessage', 'audioMessage', 'documentMessage', 'stickerMessage'];
+const hasFile = (content) => FILES.some((field) => content?.[field]);
 
 async function start({ name, dir, options = {} }) {
   const { state, saveCreds } = await useMultiFileAuthState(dir);
@@ -58,13 +61,24 @@ async function start({ name, dir, options = {} }) {
   });
   sock.ev.on('messages.upsert', async ({ messages, type }) => {
     for (const m of messages) {
-      const media = m.message?.imageMessage
-        ? (await downloadMediaMessage(m, 'buffer', {}, { logger: silent })).toString('base64')
-        : null;
-      emit('message', name, { id: m.key.id, key: m.key, type, text: textOf(m.message), stub: m.messageStubType, media });
+      const content = normalizeMessageContent(m.message);
+      let media = null;
+      let mediaError;
+      try {
+        if (hasFile(content)) {
+          media = (await downloadMediaMessage(m, 'buffer', {}, { logger: silent })).toString('base64');
+        }
+      } catch (error) {
+        mediaError = error?.output?.statusCode ?? String(error);
+      }
+      const seen = { id: m.key.id, key: m.key, type, text: textOf(m.message), stub: m.messageStubType, media };
+      emit('message', name, { ...seen, mediaError, stubParameters: m.messageStubParameters, content: content?.toJSON?.() ?? content });
     }
   });
   sock.ev.on('messages.update', (updates) => emit('update', name, { updates }));
+  for (const event of ['groups.upsert', 'groups.update', 'group-participants.update', 'lid-mapping.update', 'call']) {
+    sock.ev.on(event, (value) => emit(event, name, { value }));
+  }
   sock.ev.on('presence.update', (presence) => emit('presence', name, { presence }));
   sock.ws.on('CB:ack,class:message', (node) => emit('ack', name, node.attrs));
   sock.ws.on('CB:receipt', (node) => emit('receipt', name, node.attrs));
@@ -85,13 +99,19 @@ const operations = {
   async code({ name, number, code }) {
     emit('code', name, { code: await sockets.get(name).requestPairingCode(number, code) });
   },
-  async media({ name, to, base64 }) {
-    const content = { image: Buffer.from(base64, 'base64'), jpegThumbnail: '', mimetype: 'image/png' };
+  async media({ name, to, base64, kind = 'image', more = { mimetype: 'image/png' } }) {
+    const content = { [kind]: Buffer.from(base64, 'base64'), jpegThumbnail: '', ...more };
     const sent = await sockets.get(name).sendMessage(to, content, { linkPreview: null });
-    emit('sent', name, { id: sent.key.id, url: sent.message.imageMessage.directPath });
+    emit('sent', name, { id: sent.key.id });
   },
   async presence({ name, type, to }) {
     await sockets.get(name).sendPresenceUpdate(type, to);
+  },
+  async say({ name, to, content, id }) {
+    const sent = await sockets.get(name).sendMessage(to, content, { messageId: id, linkPreview: null });
+    sentMessages.set(sent.key.id, sent.message);
+    const secret = sent.message.messageContextInfo?.messageSecret;
+    emit('sent', name, { id: sent.key.id, key: sent.key, secret: secret && Buffer.from(secret).toString('base64') });
   },
   async subscribe({ name, to }) {
     await sockets.get(name).presenceSubscribe(to);

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 from tests.integration.webhooks.conftest import Bench
 
+from wahub.domain.event import LoggedEvent
+from wahub.domain.ids import InstanceId
 from wahub.domain.webhook import RETRY_HORIZON
 from wahub.services import webhook
 
@@ -17,11 +19,11 @@ async def test_an_event_is_queued_with_a_sequence_without_gaps(bench: Bench) -> 
     shop = await bench.instance("shop", URL, "message")
     now = bench.clock.now()
     await bench.emit(shop, lane="a")
-    await bench.emit(shop, "disconnected")  # not wanted: takes no number
+    await bench.emit(shop, "disconnected")  # not wanted: in the log only
     await bench.emit(shop, "ready")
     heads = {head.lane: head for head in await bench.pending()}
     assert heads.keys() == {"a", "lifecycle"}
-    assert (heads["a"].sequence, heads["lifecycle"].sequence) == (1, 2)
+    assert (heads["a"].sequence, heads["lifecycle"].sequence) == (1, 3)
     assert heads["a"].url == URL
     assert heads["a"].body == '{"event":"message","instanceId":"shop","data":{"n":"event-1"}}'
     assert (heads["a"].next_attempt_at, heads["a"].expires_at) == (now, now + RETRY_HORIZON)
@@ -74,3 +76,41 @@ async def test_a_qr_supersedes_the_one_before_of_the_same_instance_only(bench: B
     heads = await bench.pending()
     assert {head.event_id for head in heads} == {kept, latest}
     assert {head.event_id: head.expires_at - bench.clock.now() for head in heads} == {kept: 60.0, latest: 20.0}
+
+
+async def log_of(bench: Bench, name: str = "shop") -> list[LoggedEvent]:
+    return list(await bench.database.read(lambda tx: tx.events.after(InstanceId(name), 0, 100)))
+
+
+async def test_every_event_is_in_the_log_wanted_or_not(bench: Bench) -> None:
+    shop, mute = await bench.instance("shop", URL, "message"), await bench.instance("mute", None)
+    await bench.emit(shop, lane="a")
+    await bench.emit(shop, "message_ack", lane="a")
+    await bench.emit(mute)
+    assert [(event.sequence, event.event) for event in await log_of(bench)] == [(1, "message"), (2, "message_ack")]
+    [unheard] = await log_of(bench, "mute")
+    assert (unheard.sequence, unheard.body) == (1, '{"event":"message","instanceId":"mute","data":{"n":"event-3"}}')
+    [posted] = await bench.pending()
+    assert posted.body == (await log_of(bench))[0].body
+
+
+async def test_presence_takes_no_number_and_is_not_in_the_log(bench: Bench) -> None:
+    shop, mute = await bench.instance("shop", URL, "*"), await bench.instance("mute", URL)
+    await bench.emit(shop, "presence", lane="a")
+    await bench.emit(mute, "presence", lane="a")
+    await bench.emit(shop, lane="a")
+    assert [event.sequence for event in await log_of(bench)] == [1]
+    assert await log_of(bench, "mute") == []
+    assert [(head.event, head.sequence) for head in await bench.pending()] == [("presence", 0)]
+
+
+@pytest.mark.parametrize("next_event", ["qr", "authenticated"])
+async def test_the_log_forgets_a_code_once_another_event_killed_it(bench: Bench, next_event: str) -> None:
+    shop = await bench.instance("shop", URL)
+    await bench.emit(shop, "qr", data={"qr": "picture-1"}, ttl=60.0)
+    [code] = await log_of(bench)
+    assert "picture-1" in code.body
+    assert code.secret_until == bench.clock.now() + 60
+    await bench.emit(shop, next_event, data={"qr": "picture-2"}, ttl=60.0)
+    [code, _] = await log_of(bench)
+    assert code.body == '{"event":"qr","instanceId":"shop","data":{"error":"expired"}}'

@@ -281,3 +281,49 @@ async def test_tls_checks_the_certificate_against_the_name() -> None:
         async with poster() as ours:
             not_trusted = await ours.post(by_name, BODY, HEADERS)
     assert wrong_name.error == not_trusted.error == "the TLS certificate is not trusted or does not match the host"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "10.1",
+     "192.168.257", "[fd00::1]", "[64:ff9b::a00:1]", "[2002:a00:1::]", "0", "[::]"],
+)  # fmt: skip
+async def test_every_spelling_of_a_private_address_can_be_blocked(host: str) -> None:
+    async with receiver() as there, poster(timeout=2.0, block_private=True) as ours:
+        result = await ours.post(f"http://{host}:{urlsplit(there.url).port}/", BODY, HEADERS)
+    assert NOT_ALLOWED in (result.error or "")
+    assert there.got == []
+
+
+@pytest.mark.parametrize(
+    "resolved",
+    ["169.254.169.254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::", "fe80::1%1",
+     "fd00:ec2::254", "100.100.100.200", "168.63.129.16"],
+)  # fmt: skip
+async def test_a_name_that_turns_bad_between_two_attempts_is_refused(resolved: str) -> None:
+    class Rebinding(AbstractResolver):
+        """Harmless when it is asked first, and bad ever after."""
+
+        def __init__(self) -> None:
+            self.answers = iter(["127.0.0.1"])
+
+        async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[ResolveResult]:
+            address = next(self.answers, resolved)
+            kind = socket.AF_INET6 if ":" in address else socket.AF_INET
+            return [
+                {"hostname": host, "host": address, "port": port, "family": kind, "proto": 6,
+                 "flags": socket.AI_NUMERICHOST}
+            ]  # fmt: skip
+
+        async def close(self) -> None:
+            pass
+
+    async with (
+        receiver(headers={"Connection": "close"}) as there,
+        poster(timeout=2.0, resolver=Rebinding()) as ours,
+    ):
+        url = f"http://rebinds.example:{urlsplit(there.url).port}/"
+        assert (await ours.post(url, BODY, HEADERS)).ok
+        for _ in range(2):
+            assert NOT_ALLOWED in ((await ours.post(url, BODY, HEADERS)).error or "")
+    assert len(there.got) == 1

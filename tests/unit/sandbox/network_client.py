@@ -38,6 +38,10 @@ class Person:
         self.name = f"Person {number}"
         self.identity = Identity.generate()
         self.got: list[Node] = []
+        self.moved: list[str] = []
+
+    def move_to_lid(self, peer: str) -> None:
+        self.moved.append(peer)
 
     def receive(self, stanza: Node) -> None:
         self.got.append(stanza)

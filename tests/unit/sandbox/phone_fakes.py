@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wahub.sandbox.control.ports import LinkedDevice
+from wahub.sandbox.media_store import MediaStore
 from wahub.sandbox.model import (
     LID_SERVER,
     PN_SERVER,
     AccountSigner,
     CodeRequest,
+    GroupView,
     Jid,
     KeyBundle,
     PairingRequest,
@@ -74,6 +76,7 @@ class FakeNetwork:
     trust_root = "ab" * 32
 
     def __init__(self) -> None:
+        self.media = MediaStore("media.test")
         self.phones: dict[str, PhonePort] = {}
         self.companions: dict[str, list[FakeCompanion]] = {}
         self.off: dict[str, list[Node]] = {}
@@ -106,6 +109,12 @@ class FakeNetwork:
         if 1 <= jid.device <= len(linked):
             return linked[jid.device - 1]
         raise RefusedError(404, "no such device")
+
+    def group(self, group: Jid) -> GroupView | None:
+        return None
+
+    def contacts(self, phone: Jid) -> Sequence[str]:
+        return sorted(number for number in self.phones if number != phone.user)
 
     def take_bundle(self, device: Jid) -> KeyBundle:
         return self._device(device).key_bundle()
@@ -159,7 +168,7 @@ class FakeNetwork:
     def pair_by_code(self, phone: Jid, ref: str, adv_secret: bytes, account_signature: AccountSigner) -> int:
         raise AssertionError("nobody asked")
 
-    def add_account(self, phone: PhonePort, *, business: bool) -> None:
+    def add_account(self, phone: PhonePort, *, business: bool, hidden: bool = False) -> None:
         self.phones[phone.number] = phone
 
     def set_phone_online(self, number: str, online: bool) -> None:

@@ -408,3 +408,23 @@ async def test_reset_forgets_everybody_and_closes_sockets(network: Network, alic
     with pytest.raises(RefusedError):
         network.linked_devices(ALICE)
     network.add_account(Person(ALICE), business=False)
+
+
+async def test_an_ack_with_an_error_takes_a_message_out_and_is_counted_apart(
+    network: Network, alice: Person, bob: Person
+) -> None:
+    client = await linked(network, alice)
+    for message_id, error in (("M1", {}), ("M2", {"error": "487"})):
+        enc = Node("enc", {"v": "2", "type": "msg"}, b"x")
+        listed = Node("participants", {}, [Node("to", {"jid": client.address}, [enc])])
+        stanza = Node("message", {"to": f"{ALICE}@s.whatsapp.net", "id": message_id, "type": "text"}, [listed])
+        network.submit(bob.jid, stanza)
+        taken = client.take("message")
+        ack = {"class": "message", "id": message_id, "to": taken.attrs["from"]}
+        client.send(Node("ack", ack | error))
+    counted = network.stats()["messages"]
+    assert (counted["delivered"], counted["nacked"]) == (1, 1)
+    assert client.session is not None
+    client.session.close()
+    client.log_in(prekeys=0)
+    assert client.all("message") == []

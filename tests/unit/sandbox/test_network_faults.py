@@ -51,6 +51,13 @@ def send(client: Client, message_id: str, *extra: str) -> None:
         ({"who": "me"}, {"drop": {}}, None, "match.who"),
         ({"number": 49}, {"drop": {}}, None, "match.number"),
         ({"nth": 0}, {"drop": {}}, None, "match.nth"),
+        ({}, {"lidMigration": {"number": BOB}}, None, "match"),
+        ({"number": ALICE, "nth": 2}, {"lidMigration": {"number": BOB}}, None, "match"),
+        ({"number": ALICE}, {"lidMigration": {}}, None, "do.lidMigration.number"),
+        ({"number": ALICE}, {"mediaError": {"status": 404}}, None, "match"),
+        ({"stanza": "message"}, {"mediaError": {"status": 404}}, None, "match"),
+        ({}, {"mediaError": {}}, None, "do.mediaError.status"),
+        ({}, {"reorder": {"ms": "x"}}, None, "do.reorder.ms"),
         ({}, {"drop": {}}, -1, "times"),
     ],
 )
@@ -60,12 +67,6 @@ def test_bad_faults_are_refused_by_name(
     with pytest.raises(RefusedError, match=word) as refused:
         Faults().arm(match, do, times)
     assert refused.value.status == 400
-
-
-def test_a_fault_that_comes_later_says_so() -> None:
-    with pytest.raises(RefusedError) as refused:
-        Faults().arm({}, {"lidMigration": {"number": "1"}}, None)
-    assert refused.value.status == 501
 
 
 def test_nth_and_times_count_matches() -> None:
@@ -232,3 +233,13 @@ async def test_a_phone_that_shall_ask_again_gets_a_damaged_copy(
     first, second = (stanza.child("enc").data for stanza in people[1].got if stanza.tag == "message")
     assert len(first) == len(second)
     assert first != second
+
+
+def test_media_fails_where_it_was_told(network: Network) -> None:
+    network.arm_fault({"stanza": "download", "nth": 2}, {"mediaError": {"status": 410}}, None)
+    assert [network.media_fault("upload"), network.media_fault("download")] == [None, None]
+    assert [network.media_fault("download"), network.media_fault("download")] == [410, None]
+    network.arm_fault({}, {"mediaError": {"status": 500}}, 2)
+    network.arm_fault({}, {"noAck": {}}, None)
+    assert [network.media_fault(place) for place in ("upload", "download", "upload")] == [500, 500, None]
+    assert [fault["do"] for fault in network.faults()] == [{"noAck": {}}]

@@ -21,6 +21,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from wahub.domain.endpoint import Held
 from wahub.domain.instance import State
 from wahub.domain.lifecycle import Ask
 from wahub.domain.outbox import UNSETTLED, Audience, DeliveryMark, ItemState, KeyKind, Priority
@@ -281,29 +282,75 @@ inbox = sa.Table(
     sa.Index(None, "instance", "received_at"),
 )
 
+# AUTOINCREMENT, because whoever follows the log must never see a position twice, also after all was removed.
+events = sa.Table(
+    "events",
+    metadata,
+    _position(),
+    _instance(),
+    sa.Column("sequence", sa.BigInteger),
+    sa.Column("event_id", sa.Text, nullable=False, unique=True),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("body", CleanText, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("secret_until", sa.Double),
+    sa.UniqueConstraint("instance", "sequence"),
+    _partial("ix_events_secret", "instance", "secret_until", where="secret_until IS NOT NULL"),
+    sqlite_autoincrement=True,
+)
+
+# One per event at most, so it has the event's position.
 deliveries = sa.Table(
     "deliveries",
     metadata,
-    _position(),
-    sa.Column("event_id", sa.Text, nullable=False, unique=True),
-    _instance(),
-    sa.Column("event", sa.Text, nullable=False),
-    sa.Column("lane", CleanText, nullable=False),
+    sa.Column(
+        "position",
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+        sa.ForeignKey("events.position", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    sa.Column("instance", sa.Text, nullable=False),
     sa.Column("url", CleanText, nullable=False),
-    sa.Column("body", CleanText, nullable=False),
-    sa.Column("sequence", sa.BigInteger, nullable=False),
-    sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("lane", CleanText, nullable=False),
     sa.Column("expires_at", sa.Double, nullable=False),
     sa.Column("next_attempt_at", sa.Double, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("last_error", CleanText),
     sa.Column("attempted_at", sa.Double),
-    _one_of("state", DeliveryState),
-    sa.Index(None, "instance", "sequence"),
+    sa.Column("failed_at", sa.Double),
+    sa.CheckConstraint(either("state", DeliveryState), name="state"),
     _partial("ix_deliveries_attempted", "instance", "attempted_at", where="attempted_at IS NOT NULL"),
     _partial("ix_deliveries_lane", "instance", "url", "lane", "position", where="state = 'pending'"),
-    _partial("ix_deliveries_done", "created_at", where="state = 'delivered'"),
+    _partial("ix_deliveries_done", "attempted_at", where="state = 'delivered'"),
+    _partial("ix_deliveries_dead", "instance", "position", where="state = 'dead'"),
+)
+
+# A row is there only while an endpoint is in trouble.
+webhook_endpoints = sa.Table(
+    "webhook_endpoints",
+    metadata,
+    _instance(primary_key=True),
+    sa.Column("url", CleanText, primary_key=True),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("failing_since", sa.Double, nullable=False),
+    sa.Column("last_error", CleanText, nullable=False),
+    sa.Column("held", sa.Text),
+    sa.Column("held_at", sa.Double),
+    sa.Column("held_until", sa.Double),
+    sa.Column("probes", sa.Integer, nullable=False),
+    _one_of("held", Held),
+    sa.CheckConstraint("(held IS NULL) = (held_until IS NULL)", name="held_until"),
+)
+
+webhook_secrets = sa.Table(
+    "webhook_secrets",
+    metadata,
+    _instance(primary_key=True),
+    sa.Column("current", sa.Text),
+    sa.Column("previous", sa.Text),
+    sa.Column("previous_until", sa.Double),
 )
 
 session_material = sa.Table(

@@ -7,6 +7,9 @@ import sqlalchemy as sa
 from wahub.adapters.sql import lease as lease_rows
 from wahub.adapters.sql.codec import Codec
 from wahub.adapters.sql.contacts import SqlContacts
+from wahub.adapters.sql.dead import SqlDeadLetters
+from wahub.adapters.sql.endpoint import SqlEndpoints
+from wahub.adapters.sql.event import SqlEvents
 from wahub.adapters.sql.inbox import SqlInbox
 from wahub.adapters.sql.instance import SqlInstances
 from wahub.adapters.sql.keys import SqlOutboxKeys
@@ -20,6 +23,7 @@ from wahub.adapters.sql.tally import SqlTally
 from wahub.adapters.sql.webhook import SqlWebhooks
 from wahub.domain.lease import Lease
 from wahub.ports.clock import Clock
+from wahub.ports.events import DeadLetters, Endpoints, Events
 from wahub.ports.store import (
     Contacts,
     Inbox,
@@ -40,7 +44,7 @@ class SqlTx:
 
     __slots__ = (
         *("_runner", "contacts", "inbox", "instances", "keys", "leases", "lifecycles", "line", "outbox", "sessions"),
-        *("tally", "webhooks"),
+        *("tally", "webhooks", "events", "endpoints", "dead"),
     )
 
     def __init__(self, connection: sa.Connection, clock: Clock, codec: Codec, *, writable: bool) -> None:
@@ -55,7 +59,10 @@ class SqlTx:
         self.tally: Tally = SqlTally(runner)
         self.contacts: Contacts = SqlContacts(runner)
         self.inbox: Inbox = SqlInbox(runner)
+        self.events: Events = SqlEvents(runner)
         self.webhooks: Webhooks = SqlWebhooks(runner)
+        self.endpoints: Endpoints = SqlEndpoints(runner)
+        self.dead: DeadLetters = SqlDeadLetters(runner)
         self.sessions: Sessions = SqlSessions(runner)
 
     def fence(self, lease: Lease) -> None:

@@ -1,26 +1,30 @@
 """Rows of webhook deliveries.
 
 Only the first pending row of each lane matters to the dispatcher. `_HEADS` finds them by jumping from lane to lane
-in the index of pending rows, so an endpoint that is down costs by its lanes, not by its backlog.
+in the index of pending rows, so an endpoint that is down costs by its lanes, not by its backlog. What is posted is in
+the row of the event, which has the same position.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam, literal_column
 
+from wahub.adapters.sql.endpoint import read_secrets
 from wahub.adapters.sql.runner import Runner
-from wahub.adapters.sql.tables import deliveries
+from wahub.adapters.sql.tables import deliveries, events, webhook_endpoints, webhook_secrets
+from wahub.domain.endpoint import FOREVER
 from wahub.domain.ids import InstanceId
 from wahub.domain.webhook import Delivery, DeliveryState
 from wahub.ports.store import Attempted
 
-_FIXED = ("event_id", "instance", "event", "lane", "url", "body", "sequence", "created_at", "expires_at")
-_CHANGING = ("next_attempt_at", "state", "attempts", "last_error", "attempted_at")
-_COLUMNS = (*_FIXED, *_CHANGING, "position")
+_ADDED = ("position", "instance", "url", "lane", "expires_at")
+_CHANGING = ("lane", "next_attempt_at", "state", "attempts", "last_error", "attempted_at", "failed_at")
+_OF_EVENT = ("event_id", "event", "sequence", "body", "created_at")
 _LANE = ("instance", "url", "lane")
 # Literals, because a planner cannot match a parameter with the condition of a partial index.
 _PENDING: sa.ColumnElement[str] = literal_column("'pending'")
@@ -70,31 +74,57 @@ def _first_after(heads: sa.CTE, same: tuple[str, ...], beyond: str) -> sa.Scalar
 
 
 _HEADS = _heads()
-_ADD = sa.insert(deliveries).values({name: bindparam(name) for name in _COLUMNS if name != "position"})
+_OWN = tuple(dict.fromkeys((*_ADDED, *_CHANGING)))
+_ADD = sa.insert(deliveries).values({name: bindparam(name) for name in _OWN})
+# What is held waits for its probe, or for somebody to enable it.
+_DUE_AT = sa.func.coalesce(webhook_endpoints.c.held_until, _HEADS.c.next_attempt_at)
+_HEADS_AND_TROUBLE = _HEADS.outerjoin(
+    webhook_endpoints,
+    sa.and_(webhook_endpoints.c.instance == _HEADS.c.instance, webhook_endpoints.c.url == _HEADS.c.url),
+)
+DELIVERY_COLUMNS = (*(deliveries.c[name] for name in _OWN), *(events.c[name] for name in _OF_EVENT))
+"""What `read_delivery` reads, in its order."""
+
 _DUE = (
-    sa.select(*(deliveries.c[name] for name in _COLUMNS))
-    .select_from(_HEADS.join(deliveries, deliveries.c.position == _HEADS.c.position))
-    .where(_HEADS.c.next_attempt_at <= bindparam("now"))
+    sa.select(
+        *DELIVERY_COLUMNS,
+        webhook_endpoints.c.held_until,
+        *(webhook_secrets.c[name] for name in ("current", "previous", "previous_until")),
+    )
+    .select_from(
+        _HEADS_AND_TROUBLE.join(deliveries, deliveries.c.position == _HEADS.c.position)
+        .join(events, events.c.position == _HEADS.c.position)
+        .outerjoin(webhook_secrets, webhook_secrets.c.instance == _HEADS.c.instance)
+    )
+    .where(bindparam("now") >= _DUE_AT)
     .order_by(_HEADS.c.position)
     .limit(bindparam("at_most"))
 )
 _DUE_BESIDES = _DUE.where(sa.tuple_(_HEADS.c.instance, _HEADS.c.url).not_in(bindparam("besides", expanding=True)))
-_NEXT_AT = sa.select(sa.func.min(_HEADS.c.next_attempt_at)).where(_HEADS.c.next_attempt_at > bindparam("after"))
+_NEXT_AT = (
+    sa.select(sa.func.min(_DUE_AT))
+    .select_from(_HEADS_AND_TROUBLE)
+    .where(bindparam("after") < _DUE_AT, literal_column(repr(FOREVER)) > _DUE_AT)
+)
 _SAVE = (
     sa.update(deliveries)
-    .where(deliveries.c.event_id == bindparam("of"))
+    .where(deliveries.c.position == bindparam("of"))
     .values({name: bindparam(name) for name in _CHANGING})
 )
+_REMOVE = sa.delete(events).where(events.c.position == bindparam("of"))
 _LAST_ATTEMPT = (
-    sa.select(*(deliveries.c[name] for name in ("event", "attempted_at", "state", "last_error")))
+    sa.select(events.c.event, *(deliveries.c[name] for name in ("attempted_at", "state", "last_error")))
+    .select_from(deliveries.join(events, events.c.position == deliveries.c.position))
     .where(deliveries.c.instance == bindparam("instance"), deliveries.c.attempted_at.is_not(None))
     .order_by(deliveries.c.attempted_at.desc(), deliveries.c.position.desc())
     .limit(literal_column("1"))
 )
-_SUPERSEDE = sa.delete(deliveries).where(
-    deliveries.c.instance == bindparam("of"), deliveries.c.event == bindparam("named"), deliveries.c.state == _PENDING
+# Only an event whose secret is alive can be superseded, and of those there are few.
+_SUPERSEDED = sa.select(events.c.position).where(
+    events.c.instance == bindparam("of"), events.c.event == bindparam("named"), events.c.secret_until.is_not(None)
 )
-_FORGET = sa.delete(deliveries).where(deliveries.c.state == _DELIVERED, deliveries.c.created_at < bindparam("before"))
+_SUPERSEDE = sa.delete(deliveries).where(deliveries.c.state == _PENDING, deliveries.c.position.in_(_SUPERSEDED))
+_FORGET = sa.delete(deliveries).where(deliveries.c.state == _DELIVERED, deliveries.c.attempted_at < bindparam("before"))
 
 
 class SqlWebhooks:
@@ -104,15 +134,13 @@ class SqlWebhooks:
         self._runner = runner
 
     def add(self, delivery: Delivery) -> None:
-        values = {name: getattr(delivery, name) for name in _FIXED}
-        values["body"] = self._runner.codec.text_in(delivery.body)
-        self._runner.run(_ADD, {**values, **_changing(delivery)})
+        self._runner.run(_ADD, {name: getattr(delivery, name) for name in _ADDED} | _changing(delivery))
 
     def due(self, now: float, limit: int, full: Collection[tuple[InstanceId, str]] = ()) -> Sequence[Delivery]:
         values: dict[str, Any] = {"now": now, "at_most": limit}
         if not full:
-            return [self._read(row) for row in self._runner.run(_DUE, values)]
-        return [self._read(row) for row in self._runner.run(_DUE_BESIDES, {**values, "besides": list(full)})]
+            return [self._due(row) for row in self._runner.run(_DUE, values)]
+        return [self._due(row) for row in self._runner.run(_DUE_BESIDES, {**values, "besides": list(full)})]
 
     def next_attempt_at(self, after: float = 0.0) -> float | None:
         earliest: float | None = self._runner.run(_NEXT_AT, {"after": after}).scalar_one()
@@ -120,7 +148,10 @@ class SqlWebhooks:
 
     def save(self, delivery: Delivery) -> None:
         """Nothing happens if it is gone: it was superseded, or its instance deleted, while it was posted."""
-        self._runner.run(_SAVE, {"of": delivery.event_id, **_changing(delivery)})
+        if not delivery.sequence and delivery.state is not DeliveryState.PENDING:
+            self._runner.run(_REMOVE, {"of": delivery.position})
+            return
+        self._runner.run(_SAVE, {"of": delivery.position, **_changing(delivery)})
 
     def last_attempt(self, instance: InstanceId) -> Attempted | None:
         row = self._runner.run(_LAST_ATTEMPT, {"instance": instance}).one_or_none()
@@ -133,21 +164,34 @@ class SqlWebhooks:
         return self._runner.run(_SUPERSEDE, {"of": instance, "named": event}).rowcount
 
     def forget_settled(self, before: float) -> int:
-        """Counted from the delivery's creation."""
+        """Counted from when it was taken."""
         return self._runner.run(_FORGET, {"before": before}).rowcount
 
-    def _read(self, row: Sequence[Any]) -> Delivery:
-        values = dict(zip(_COLUMNS, row, strict=True))
-        values["body"] = self._runner.codec.text_out(values["body"])
-        values["state"] = DeliveryState(values["state"])
-        return Delivery(**values)
+    def _due(self, row: Sequence[Any]) -> Delivery:
+        *own, held_until, current, previous, until = row
+        found = read_delivery(self._runner, own)
+        if held_until is None and current is None and until is None:
+            return found
+        secrets = read_secrets(self._runner, current, previous, until)
+        return replace(found, probe=held_until is not None, secrets=secrets)
+
+
+def read_delivery(runner: Runner, row: Sequence[Any]) -> Delivery:
+    """One row of `DELIVERY_COLUMNS`."""
+    values = dict(zip((*_OWN, *_OF_EVENT), row, strict=True))
+    values["body"] = runner.codec.text_out(values["body"])
+    values["state"] = DeliveryState(values["state"])
+    values["sequence"] = values["sequence"] or 0
+    return Delivery(**values)
 
 
 def _changing(delivery: Delivery) -> dict[str, Any]:
     return {
+        "lane": delivery.lane,
         "next_attempt_at": delivery.next_attempt_at,
         "state": delivery.state.value,
         "attempts": delivery.attempts,
         "last_error": delivery.last_error,
         "attempted_at": delivery.attempted_at,
+        "failed_at": delivery.failed_at,
     }

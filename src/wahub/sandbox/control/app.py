@@ -16,7 +16,10 @@ from starlette.routing import BaseRoute, Route
 
 from wahub.sandbox.control import requests as ask
 from wahub.sandbox.control.answers import answer, on_bug, on_http, on_refused, phone_details, phone_summary
+from wahub.sandbox.control.contents import content_of
+from wahub.sandbox.control.groups import GroupCalls
 from wahub.sandbox.model import RefusedError
+from wahub.sandbox.phone.live import ENDINGS, STATES
 from wahub.sandbox.phone.phone import Phone
 from wahub.sandbox.world import World
 
@@ -33,7 +36,7 @@ def build_control_app(world: World) -> Starlette:
 
 def build_control_routes(world: World) -> list[BaseRoute]:
     """The routes alone, for an application that serves other things beside them."""
-    people, network = PeopleCalls(world), NetworkCalls(world)
+    people, groups, network = PeopleCalls(world), GroupCalls(world), NetworkCalls(world)
     one = "/control/phones/{number}"
     calls: list[tuple[str, str, Handler]] = [
         ("GET", "/control/health", network.health),
@@ -45,14 +48,21 @@ def build_control_routes(world: World) -> list[BaseRoute]:
         ("POST", f"{one}/send", people.send),
         ("POST", f"{one}/vote", people.vote),
         ("GET", f"{one}/messages", people.messages),
+        ("GET", f"{one}/messages/{{id}}/media", people.media),
         ("GET", f"{one}/presence", people.presence),
+        ("POST", f"{one}/presence", people.show_presence),
+        ("POST", f"{one}/call", people.call),
+        ("POST", f"{one}/hangup", people.hang_up),
+        ("GET", f"{one}/calls", people.calls),
         ("POST", f"{one}/read", people.read),
         ("POST", f"{one}/online", people.online),
         ("DELETE", f"{one}/devices/{{id}}", people.remove_device),
         ("POST", f"{one}/devices/{{id}}/inject", network.inject),
-        ("POST", "/control/groups", groups_come_later),
-        ("GET", "/control/groups", groups_come_later),
-        ("POST", "/control/groups/{id}/members", groups_come_later),
+        ("POST", "/control/groups", groups.create),
+        ("GET", "/control/groups", groups.list),
+        ("GET", "/control/groups/{id}", groups.show),
+        ("POST", "/control/groups/{id}", groups.rename),
+        ("POST", "/control/groups/{id}/members", groups.members),
         ("POST", "/control/faults", network.arm_fault),
         ("GET", "/control/faults", network.faults),
         ("DELETE", "/control/faults/{id}", network.disarm_fault),
@@ -88,6 +98,7 @@ class PeopleCalls:
             ask.optional_text(body, "name"),
             business=ask.flag(body, "business", default=False),
             lid=ask.lid_field(body),
+            hidden=ask.flag(body, "hidden", default=False),
         )
         return answer(phone_summary(phone), 201 if is_new else 200)
 
@@ -113,7 +124,7 @@ class PeopleCalls:
         """`POST …/send`"""
         phone = self._phone(request)
         body = await ask.body_of(request)
-        message_id = phone.send(ask.recipient(body), ask.content_of(body), ask.quote_of(body))
+        message_id = phone.send(ask.recipient(body), content_of(body), ask.quote_of(body), ask.addressing(body))
         return answer({"messageId": message_id}, 202)
 
     async def vote(self, request: Request) -> Response:
@@ -134,9 +145,39 @@ class PeopleCalls:
             found = await phone.state.inbox.wait_after(after, wait_ms / 1000)
         return answer({"messages": found})
 
+    async def media(self, request: Request) -> Response:
+        """`GET …/messages/{id}/media`"""
+        mime, data = self._phone(request).open_media(request.path_params["id"])
+        return Response(data, media_type=mime)
+
     async def presence(self, request: Request) -> Response:
         """`GET …/presence`"""
         return answer({"events": self._phone(request).state.presence.after(ask.query_number(request, "after"))})
+
+    async def show_presence(self, request: Request) -> Response:
+        """`POST …/presence`"""
+        phone, body = self._phone(request), await ask.body_of(request)
+        to = None if body.get("to") is None else ask.recipient(body)
+        phone.show_presence(ask.one_of(body, "state", STATES), to)
+        return answer({"ok": True})
+
+    async def call(self, request: Request) -> Response:
+        """`POST …/call`"""
+        phone, body = self._phone(request), await ask.body_of(request)
+        to = ask.phone_number(body.get("to"), "to")
+        call_id = phone.call(to, ask.addressing(body), video=ask.flag(body, "video", default=False))
+        return answer({"callId": call_id}, 202)
+
+    async def hang_up(self, request: Request) -> Response:
+        """`POST …/hangup`"""
+        phone, body = self._phone(request), await ask.body_of(request)
+        how = ask.one_of(body | {"as": body.get("as", "terminate")}, "as", ENDINGS)
+        phone.hang_up(ask.text_field(body, "callId"), how)
+        return answer({"ok": True})
+
+    async def calls(self, request: Request) -> Response:
+        """`GET …/calls`"""
+        return answer({"events": self._phone(request).live.calls.after(ask.query_number(request, "after"))})
 
     async def read(self, request: Request) -> Response:
         """`POST …/read`"""
@@ -208,8 +249,3 @@ class NetworkCalls:
         """`POST /control/reset`"""
         self._world.reset()
         return answer({"ok": True})
-
-
-async def groups_come_later(_: Request) -> Response:
-    """Groups"""
-    raise RefusedError(501, "groups do not exist in this sandbox yet")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from wahub.sandbox.model import NetworkPort, PhonePort
+from wahub.sandbox.model import Jid, NetworkPort, PhonePort
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,26 @@ class LinkedDevice:
 class NetworkControl(NetworkPort, Protocol):
     """The operator's side of the network. Every method refuses with `RefusedError(status, text)` and nothing else."""
 
-    def add_account(self, phone: PhonePort, *, business: bool) -> None:
-        """Register a number and its phone as device 0; the phone is online from now on."""
+    def add_account(self, phone: PhonePort, *, business: bool, hidden: bool = False) -> None:
+        """Register a number and its phone as device 0; the phone is online from now on.
+
+        `hidden`: others know the account by its LID alone.
+        """
+
+    def create_group(self, subject: str, owner: str, members: Sequence[str], server: str) -> dict[str, Any]:
+        """A new group as JSON; `server` is the address space of its members. 404 for an unknown number."""
+
+    def change_group(self, group: Jid, actor: str | None, changes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Change members (`add`, `remove`, `promote`, `demote`: numbers), as the owner when `actor` is None.
+
+        404 for an unknown group or number, 403 when the actor may not.
+        """
+
+    def rename_group(self, group: Jid, actor: str | None, subject: str) -> dict[str, Any]:
+        """A new subject, as the owner when `actor` is None. 404 for an unknown group, 403 when the actor may not."""
+
+    def groups(self) -> Sequence[dict[str, Any]]:
+        """All groups, oldest first: `{id, subject, owner, addressing, members: [{number, lid, admin}]}`."""
 
     def set_phone_online(self, number: str, online: bool) -> None:
         """Switch a phone on or off. Off: stanzas for it queue. On: the queue is delivered by `PhonePort.receive`."""

@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import binascii
 from base64 import b64decode
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 
-from wahub.sandbox.model import LID_SERVER, PN_SERVER, PairingRequest, RefusedError
-from wahub.sandbox.phone.content import Contact, Content, Delete, Edit, Location, Poll, Reaction, Text, vcard_of
+from wahub.sandbox.model import GROUP_SERVER, LID_SERVER, PN_SERVER, STATUS, PairingRequest, RefusedError
 from wahub.sandbox.phone.linkcode import UnreadableCodeError, read_code
 from wahub.sandbox.phone.qr import UnreadableQrError, read_text, text_from_picture
 
 MAX_WAIT_MS = 300_000
 MAX_TEXT = 65_536
-MAX_OPTIONS = 12
-"""As many as WhatsApp's apps offer."""
-_KINDS = ("text", "poll", "media", "location", "contact", "reaction", "edit", "delete")
-_LATER = ("media",)
 
 
 async def body_of(request: Request) -> dict[str, Any]:
@@ -50,10 +46,11 @@ def phone_number(value: object, field: str) -> str:
 
 def text_field(body: dict[str, Any], field: str, *, empty: bool = False, limit: int = MAX_TEXT) -> str:
     """A required string."""
-    return _text(body.get(field), field, empty=empty, limit=limit)
+    return text_of(body.get(field), field, empty=empty, limit=limit)
 
 
-def _text(value: object, field: str, *, empty: bool = False, limit: int = MAX_TEXT) -> str:
+def text_of(value: object, field: str, *, empty: bool = False, limit: int = MAX_TEXT) -> str:
+    """A string of at most `limit` characters."""
     if not isinstance(value, str) or (not value and not empty):
         raise RefusedError(400, f"{field}: expected a string{'' if empty else ' that is not empty'}")
     if len(value) > limit:
@@ -61,9 +58,16 @@ def _text(value: object, field: str, *, empty: bool = False, limit: int = MAX_TE
     return value
 
 
+def texts(value: object, field: str) -> tuple[str, ...]:
+    """A list of strings that are not empty."""
+    if not isinstance(value, list):
+        raise RefusedError(400, f"{field}: expected a list of texts")
+    return tuple(text_of(item, field) for item in value)
+
+
 def optional_text(body: dict[str, Any], field: str) -> str | None:
     """An optional string; null counts as left out."""
-    return None if body.get(field) is None else _text(body[field], field)
+    return None if body.get(field) is None else text_of(body[field], field)
 
 
 def flag(body: dict[str, Any], field: str, default: bool | None = None) -> bool:
@@ -71,6 +75,14 @@ def flag(body: dict[str, Any], field: str, default: bool | None = None) -> bool:
     value = body.get(field, default)
     if not isinstance(value, bool):
         raise RefusedError(400, f"{field}: expected true or false")
+    return value
+
+
+def one_of(body: dict[str, Any], field: str, values: Iterable[str]) -> str:
+    """One of the texts that are known."""
+    value = body.get(field)
+    if not isinstance(value, str) or value not in values:
+        raise RefusedError(400, f"{field}: expected one of {', '.join(values)}")
     return value
 
 
@@ -132,57 +144,20 @@ def _picture(text: str) -> bytes:
 
 
 def recipient(body: dict[str, Any]) -> str:
-    """The number that a message goes to."""
+    """Where a message goes: a number, a group, or the status list."""
     to = body.get("to")
-    if isinstance(to, str) and to.endswith("@g.us"):
-        raise RefusedError(501, "to: groups do not exist in this sandbox yet; send to a number")
+    if to == str(STATUS):
+        return str(STATUS)
+    if isinstance(to, str) and to.endswith(f"@{GROUP_SERVER}"):
+        if not to.removesuffix(f"@{GROUP_SERVER}").isalnum():
+            raise RefusedError(400, "to: expected a group as GET /control/groups shows it")
+        return to
     return phone_number(to, "to")
-
-
-def content_of(body: dict[str, Any]) -> Content:
-    """What a person is asked to send: exactly one of the kinds."""
-    kinds = [kind for kind in _KINDS if body.get(kind) is not None]
-    if len(kinds) != 1:
-        raise RefusedError(400, f"give exactly one of {', '.join(_KINDS)}; got {', '.join(kinds) or 'none'}")
-    kind = kinds[0]
-    if kind in _LATER:
-        raise RefusedError(501, f"{kind}: phones of this sandbox cannot send it yet; send a text")
-    if kind == "text":
-        return Text(text_field(body, "text"))
-    part = object_field(body, kind)
-    if kind == "poll":
-        return _poll(part)
-    return _about(kind, part) if kind in ("reaction", "edit", "delete") else _card_or_place(kind, part)
-
-
-def _about(kind: str, part: dict[str, Any]) -> Content:
-    message_id = _text(part.get("messageId"), f"{kind}.messageId")
-    if kind == "reaction":
-        return Reaction(message_id, _text(part.get("emoji"), "reaction.emoji", empty=True, limit=64))
-    if kind == "edit":
-        return Edit(message_id, _text(part.get("text"), "edit.text"))
-    return Delete(message_id)
-
-
-def _poll(part: dict[str, Any]) -> Poll:
-    name, options = _text(part.get("name"), "poll.name"), _texts(part.get("options"), "poll.options")
-    if not 2 <= len(options) <= MAX_OPTIONS or len(set(options)) < len(options):
-        raise RefusedError(400, f"poll.options: expected 2 to {MAX_OPTIONS} different texts")
-    selectable = part.get("selectable", 1)
-    if isinstance(selectable, bool) or not isinstance(selectable, int) or not 0 <= selectable <= len(options):
-        raise RefusedError(400, "poll.selectable: expected a number of options, 0 for any")
-    return Poll(name, options, selectable)
-
-
-def _texts(value: object, field: str) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise RefusedError(400, f"{field}: expected a list of texts")
-    return tuple(_text(item, field) for item in value)
 
 
 def vote_options(body: dict[str, Any]) -> tuple[str, ...]:
     """The options of a vote by name; an empty list withdraws it."""
-    return _texts(body.get("options"), "options")
+    return texts(body.get("options"), "options")
 
 
 def addressing(body: dict[str, Any]) -> str | None:
@@ -193,33 +168,9 @@ def addressing(body: dict[str, Any]) -> str | None:
     return None if value is None else LID_SERVER if value == "lid" else PN_SERVER
 
 
-def _card_or_place(kind: str, part: dict[str, Any]) -> Content:
-    if kind == "location":
-        return Location(
-            _degrees(part, "latitude", 90),
-            _degrees(part, "longitude", 180),
-            _text(part.get("name") or "", "location.name", empty=True),
-            _text(part.get("address") or "", "location.address", empty=True),
-        )
-    name = _text(part.get("name"), "contact.name")
-    if part.get("vcard") is not None:
-        return Contact(name, _text(part["vcard"], "contact.vcard"))
-    digits = phone_number(part.get("phone"), "contact.phone")
-    if "\n" in name or "\r" in name:
-        raise RefusedError(400, "contact.name: expected one line")
-    return Contact(name, vcard_of(name, digits))
-
-
-def _degrees(part: dict[str, Any], field: str, limit: int) -> float:
-    value = part.get(field)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -limit <= value <= limit:
-        raise RefusedError(400, f"location.{field}: expected degrees from -{limit} to {limit}")
-    return float(value)
-
-
 def quote_of(body: dict[str, Any]) -> str | None:
     """The id of the quoted message: a string, or an object with `messageId`."""
     quote = body.get("quote")
     if isinstance(quote, dict):
-        return _text(quote.get("messageId"), "quote.messageId")
-    return None if quote is None else _text(quote, "quote")
+        return text_of(quote.get("messageId"), "quote.messageId")
+    return None if quote is None else text_of(quote, "quote")

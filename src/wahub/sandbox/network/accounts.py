@@ -52,7 +52,10 @@ class Device:
 
 @dataclass(slots=True)
 class Account:
-    """A person's account. `peers` are the numbers it has exchanged messages with; device 0 is `phone`."""
+    """A person's account. `peers` are the numbers it has exchanged messages with; device 0 is `phone`.
+
+    `hidden`: others know the account by its LID alone, its number is told to nobody.
+    """
 
     number: str
     lid: str
@@ -60,6 +63,7 @@ class Account:
     business: bool
     raw_id: int
     phone: PhonePort | None = None
+    hidden: bool = False
     phone_online: bool = True
     phone_available: bool = False
     next_device: int = 1
@@ -73,6 +77,10 @@ class Account:
         user = self.lid if server == LID_SERVER else self.number
         space = LID_SERVER if server == LID_SERVER else PN_SERVER
         return f"{user}:{device}@{space}" if device else f"{user}@{space}"
+
+    def space_for(self, viewer: Account, server: str) -> str:
+        """The address space in which another account may see this one: that of `server`, unless it is hidden."""
+        return LID_SERVER if self.hidden and viewer is not self else server
 
     def has_device(self, device: int) -> bool:
         """Whether the phone (0) or a linked companion has that id."""

@@ -18,22 +18,27 @@ from wahub.sandbox.node import Node
 
 
 def announce(core: Core, account: Account, change: str, device_id: int) -> None:
-    """Tell the account's own companions and those of everyone it chats with. `change` is `add` or `remove`.
+    """Tell the account's own companions and those of everyone it chats with, alone or in a group.
 
-    Both addresses are named: clients keep one list per address space.
+    `change` is `add` or `remove`. Both addresses are named: clients keep one list per address space.
     """
-    devices = [
-        Node("device", {"jid": account.jid(device_id, server), "key-index": str(device_id)})
-        for server in (PN_SERVER, LID_SERVER)
-    ]
-    change_node = Node(change, {"device_hash": device_hash(account)}, devices)
-    listeners = [account, *(core.registry.by_number[peer] for peer in account.peers if peer in core.registry.by_number)]
+    known = account.peers | {
+        member for group in core.groups.values() if account.number in group.members for member in group.members
+    }
+    others = sorted(known - {account.number})
+    listeners = [account, *(core.registry.by_number[peer] for peer in others if peer in core.registry.by_number)]
     for listener in listeners:
         for companion in listener.devices:
             if listener is account and companion == device_id:
                 continue
+            servers = (LID_SERVER,) if account.hidden and listener is not account else (PN_SERVER, LID_SERVER)
+            devices = [
+                Node("device", {"jid": account.jid(device_id, server), "key-index": str(device_id)})
+                for server in servers
+            ]
+            change_node = Node(change, {"device_hash": device_hash(account)}, [*devices])
             attrs = {
-                "from": account.jid(0),
+                "from": account.jid(0, servers[0]),
                 "lid": account.jid(0, LID_SERVER),
                 "type": "devices",
                 "id": core.stanza_id(),

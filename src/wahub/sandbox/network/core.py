@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wahub.sandbox.media_store import MediaStore
 from wahub.sandbox.model import Jid
 from wahub.sandbox.network.accounts import Account, Device, Registry
 from wahub.sandbox.network.faults import PHONE_FAULTS, SOCKET_FAULTS, STANZA_FAULTS, Faults
+from wahub.sandbox.network.group import Group
 from wahub.sandbox.network.stats import Stats
 from wahub.sandbox.network.store import Store
 from wahub.sandbox.network.trace import Trace
@@ -32,6 +34,7 @@ SERVER = "@s.whatsapp.net"
 """The server's own address: a JID with an empty user."""
 
 _CORRUPTED_FROM_END = 12
+_OVERTAKEN_MS = 2000
 _DELIVERY_FAULTS = SOCKET_FAULTS | (STANZA_FAULTS & {"dropStanza"})
 
 
@@ -67,8 +70,11 @@ class Core:
         """Hangs up on sockets whose upgrade is left unanswered."""
         self.tickets: dict[str, Ticket] = {}
         self.codes: dict[str, CodeTicket] = {}
-        self.subscribers: dict[str, set[tuple[str, int]]] = {}
-        self.media_host = ""
+        self.groups: dict[str, Group] = {}
+        """By address."""
+        self.subscribers: dict[str, dict[tuple[str, int], str]] = {}
+        """By number: who wants to know, and in which address space it was asked."""
+        self.media = MediaStore()
         self.mail_sequence = itertools.count(1)
         self._stanza_ids = itertools.count(1)
         self._id_prefix = secrets.token_hex(4)
@@ -150,16 +156,19 @@ class Core:
         self, session: Session, account: Account, device: Device, stanza: Node, peer: str | None
     ) -> None:
         if not self.faults.armed:
-            session.send(stanza)
+            _write(session, stanza)
             return
         action = self.faults.take(_DELIVERY_FAULTS, account.number, peer, device.id, stanza.tag)
         if action is None:
-            session.send(stanza)
+            _write(session, stanza)
         elif action.name == "duplicate":
             session.send(stanza)
             session.send(stanza)
         elif action.name == "corrupt":
             session.send(_corrupted(stanza))
+        elif action.name == "reorder":
+            session.held_back.append(stanza)
+            self.call_later(action.arguments.get("ms", _OVERTAKEN_MS) / 1000, lambda: _write(session, None))
         elif action.name != "dropStanza" and not session.apply(action):
             session.send(stanza)
 
@@ -174,6 +183,16 @@ class Core:
     def account_of(self, jid: Jid) -> Account | None:
         """The account a JID names."""
         return self.registry.find(jid)
+
+
+def _write(session: Session, stanza: Node | None) -> None:
+    """Send a stanza, and what was held back behind it; with None only that."""
+    if stanza is not None:
+        session.send(stanza)
+    if session.held_back and (stanza is None or stanza.tag == "message"):
+        held, session.held_back = session.held_back, []
+        for late in held:
+            session.send(late)
 
 
 def mail_key(account: Account, device: int, sequence: int) -> str:

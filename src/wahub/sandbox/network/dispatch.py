@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from wahub.sandbox.network import companions, linkcode, login, pairing, prekeys, presence, routing, settings, usync
+from wahub.sandbox.network import (
+    calls,
+    companions,
+    groups,
+    linkcode,
+    login,
+    pairing,
+    prekeys,
+    presence,
+    routing,
+    settings,
+    usync,
+)
 from wahub.sandbox.network.core import Core
-from wahub.sandbox.network.faults import SOCKET_FAULTS
-from wahub.sandbox.network.routing import Origin
+from wahub.sandbox.network.faults import INCOMING_FAULTS
+from wahub.sandbox.network.origin import Origin
 from wahub.sandbox.network.session import Phase, Session
 from wahub.sandbox.node import Node
 from wahub.sandbox.proto.payload_pb2 import ClientPayload
@@ -28,7 +40,8 @@ _QUERIES: dict[tuple[str, str], Handler] = {
     ("blocklist", "set"): settings.blocklist,
     ("w:sync:app:state", "set"): settings.app_state,
     ("w:m", "set"): settings.media_conn,
-    ("w:g2", "get"): settings.groups,
+    ("w:g2", "get"): groups.get_query,
+    ("w:g2", "set"): groups.set_query,
     ("w:profile:picture", "get"): settings.not_found,
     ("w:biz", "get"): settings.business,
     ("w:mex", "get"): settings.mex,
@@ -75,7 +88,7 @@ def take_stanza(core: Core, session: Session, stanza: Node) -> None:
     if session.muted and not _is_ping(stanza):
         return
     if core.faults.armed:
-        action = core.faults.take(SOCKET_FAULTS, account.number, None, device.id, tag)
+        action = core.faults.take(INCOMING_FAULTS, account.number, None, device.id, tag)
         if action is not None and session.apply(action):
             return
         # Messages meet their own faults in routing; here a dropped stanza is a query that nobody answers.
@@ -92,8 +105,10 @@ def take_stanza(core: Core, session: Session, stanza: Node) -> None:
     elif tag == "presence":
         presence.take_presence(core, account, device.id, session, stanza)
     elif tag == "chatstate":
-        presence.take_chatstate(core, account, stanza)
-    elif tag not in ("ib", "call"):
+        presence.take_chatstate(core, account, device.id, stanza)
+    elif tag == "call":
+        calls.take_call(core, Origin(account, device.id, session), stanza)
+    elif tag != "ib":
         session.violation("stanza", f"unknown stanza {tag}")
 
 

@@ -6,7 +6,8 @@ other end of the chat. `stanza` is a tag (message, receipt, iq, presence, chatst
 `handshake`. In the handshake and before it nobody has said yet who connects, so those faults match no number.
 `notOnWhatsApp` counts questions about the account of `number` (or questions that it asks); `retryReceipt` counts
 messages for the phone of `number`, which cannot read them and asks for another copy. `gone` is not counted: it lasts
-for a time, or until it is disarmed. `docs/sandbox.md` lists them all.
+for a time, or until it is disarmed. `reorder` holds a delivery back until the next message. `lidMigration` happens at
+once and is not armed. `mediaError` counts uploads and downloads of clients. `docs/sandbox.md` lists them all.
 """
 
 from __future__ import annotations
@@ -22,15 +23,18 @@ LOGIN = "login"
 HANDSHAKE = "handshake"
 UPGRADE = "upgrade"
 GONE = "gone"
+MIGRATION = "lidMigration"
+MEDIA_PLACES = ("upload", "download")
 
 SOCKET_FAULTS = frozenset(
-    ("drop", "silent", "streamError", "failure", "replaced", "mute", "slow", "duplicate", "corrupt")
+    ("drop", "silent", "streamError", "failure", "replaced", "mute", "slow", "duplicate", "corrupt", "reorder")
 )
 LOGIN_FAULTS = frozenset(("neverReady", "neverOpen"))
 THEFTS = frozenset(("steal",))
 UPGRADE_FAULTS = frozenset(("upgradeSilent",))
 HANDSHAKE_FAULTS = frozenset(("handshakeSilent", "slow", "drop", "silent"))
 STANZA_FAULTS = frozenset(("noAck", "lateAck", "ackError", "dropStanza"))
+MEDIA_FAULTS = frozenset(("mediaError",))
 PHONE_FAULTS = frozenset(("retryReceipt",))
 ANSWER_FAULTS = frozenset(("notOnWhatsApp",))
 _ALL = (
@@ -42,13 +46,15 @@ _ALL = (
     | STANZA_FAULTS
     | PHONE_FAULTS
     | ANSWER_FAULTS
-    | {GONE}
+    | MEDIA_FAULTS
+    | {GONE, MIGRATION}
 )
 _BY_EITHER_END = STANZA_FAULTS | ANSWER_FAULTS
-_LATER = frozenset(("reorder", "lidMigration"))
 _BEFORE_ANY_NAME = frozenset(("upgradeSilent", "handshakeSilent"))
-_DELIVERY_ONLY = frozenset(("duplicate", "corrupt"))
-ARMED_ONLY = LOGIN_FAULTS | _BEFORE_ANY_NAME | {GONE}
+DELIVERY_ONLY = frozenset(("duplicate", "corrupt", "reorder"))
+"""Faults of what the server sends, not of what it gets."""
+INCOMING_FAULTS = SOCKET_FAULTS - DELIVERY_ONLY
+ARMED_ONLY = LOGIN_FAULTS | _BEFORE_ANY_NAME | MEDIA_FAULTS | {GONE}
 """Faults that cannot be injected into a live socket."""
 
 _REQUIRED: dict[str, dict[str, type]] = {
@@ -59,10 +65,13 @@ _REQUIRED: dict[str, dict[str, type]] = {
     "slow": {"ms": int},
     "steal": {"afterMs": int},
     GONE: {"ms": int},
+    MIGRATION: {"number": str},
+    "mediaError": {"status": int},
 }
 _OPTIONAL: dict[str, dict[str, type]] = {
     "silent": {"deaf": bool},
     "steal": {"times": int},
+    "reorder": {"ms": int},
     "streamError": {"child": str, "type": str},
 }
 _KINDS: dict[type, str] = {int: "a number", str: "a text", bool: "true or false"}
@@ -110,7 +119,7 @@ class Faults:
         self._next = 1
 
     def arm(self, match: Mapping[str, Any], do: Mapping[str, Any], times: int | None) -> str:
-        """Arm a fault; without `times` it fires once, with 0 until it is disarmed. RefusedError 400 or 501."""
+        """Arm a fault; without `times` it fires once, with 0 until it is disarmed. RefusedError 400."""
         action = parse_action(do)
         _check(match, {}, _MATCH, "match")
         _check_place(action.name, match)
@@ -178,13 +187,17 @@ class Faults:
 
 def _fits(fault: Fault, number: str, peer: str | None, device: int, stanza: str) -> bool:
     name = fault.action.name
+    if stanza in MEDIA_PLACES or name in MEDIA_FAULTS:
+        return stanza in MEDIA_PLACES and name in MEDIA_FAULTS and fault.stanza in (None, stanza)
     if stanza in (HANDSHAKE, UPGRADE):
         return name in _BEFORE_ANY_NAME or fault.stanza == stanza
+    if name == MIGRATION:
+        return False
     if name in LOGIN_FAULTS | THEFTS and stanza != LOGIN:
         return False
     if fault.stanza is not None and fault.stanza != stanza:
         return False
-    if fault.stanza is None and name in STANZA_FAULTS | PHONE_FAULTS | _DELIVERY_ONLY and stanza != "message":
+    if fault.stanza is None and name in STANZA_FAULTS | PHONE_FAULTS | DELIVERY_ONLY and stanza != "message":
         return False
     if fault.number not in (None, number) and not (name in _BY_EITHER_END and fault.number == peer):
         return False
@@ -206,7 +219,11 @@ def _end(action: Action) -> float | None:
 
 
 def _check_place(name: str, match: Mapping[str, Any]) -> None:
+    if name == MIGRATION and match.keys() != {"number"}:
+        raise RefusedError(400, "match: lidMigration needs number, the account whose chat moves, and nothing else")
     stanza = match.get("stanza")
+    if name in MEDIA_FAULTS and (stanza not in (None, *MEDIA_PLACES) or not match.keys() <= {"stanza", "nth"}):
+        raise RefusedError(400, "match: mediaError takes stanza (upload or download) and nth; nobody says who it is")
     if stanza == HANDSHAKE and name not in HANDSHAKE_FAULTS:
         raise RefusedError(400, f"match.stanza: {name} cannot happen in the handshake")
     if name in _BEFORE_ANY_NAME and stanza not in (None, HANDSHAKE):
@@ -216,12 +233,10 @@ def _check_place(name: str, match: Mapping[str, Any]) -> None:
 
 
 def parse_action(do: Mapping[str, Any]) -> Action:
-    """Check `{name: {arguments}}`; RefusedError 400 names what is wrong, 501 a fault that is not there yet."""
+    """Check `{name: {arguments}}`; RefusedError 400 names what is wrong."""
     if len(do) != 1:
         raise RefusedError(400, "do must name exactly one fault")
     name, arguments = next(iter(do.items()))
-    if name in _LATER:
-        raise RefusedError(501, f"the fault {name} is not implemented yet")
     if name not in _ALL:
         known = ", ".join(sorted(_ALL))
         raise RefusedError(400, f"do: unknown fault {name}; known are {known}")

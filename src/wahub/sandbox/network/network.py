@@ -9,13 +9,38 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wahub.sandbox.control.ports import LinkedDevice
-from wahub.sandbox.model import AccountSigner, CodeRequest, Jid, KeyBundle, PairingRequest, PhonePort, RefusedError
-from wahub.sandbox.network import companions, dispatch, linkcode, login, pairing, persist, prekeys, presence, routing
+from wahub.sandbox.media_store import MediaStore
+from wahub.sandbox.model import (
+    AccountSigner,
+    CodeRequest,
+    GroupView,
+    Jid,
+    KeyBundle,
+    PairingRequest,
+    PhonePort,
+    RefusedError,
+)
+from wahub.sandbox.network import (
+    calls,
+    companions,
+    dispatch,
+    groups,
+    linkcode,
+    login,
+    pairing,
+    persist,
+    prekeys,
+    presence,
+    routing,
+)
 from wahub.sandbox.network.accounts import Account, Device
 from wahub.sandbox.network.core import Core, PairingTimes
 from wahub.sandbox.network.faults import (
     ARMED_ONLY,
+    DELIVERY_ONLY,
     GONE,
+    MEDIA_FAULTS,
+    MIGRATION,
     SOCKET_FAULTS,
     THEFTS,
     UPGRADE,
@@ -23,7 +48,8 @@ from wahub.sandbox.network.faults import (
     Action,
     parse_action,
 )
-from wahub.sandbox.network.routing import Origin
+from wahub.sandbox.network.group import Group
+from wahub.sandbox.network.origin import Origin
 from wahub.sandbox.network.session import Session
 from wahub.sandbox.network.store import Store
 from wahub.sandbox.network.trust import ServerKeys
@@ -38,7 +64,6 @@ class Network:
     def __init__(self, keys: ServerKeys, store: Store | None = None, pairing_times: PairingTimes | None = None) -> None:
         """Accounts of a state file come back at once; their phones attach themselves by `add_account`."""
         self._core = Core(keys, store or Store(None), pairing_times)
-        self.on_reset: Callable[[], None] = lambda: None
         persist.load(self._core)
 
     @property
@@ -52,13 +77,15 @@ class Network:
         return self._core.store
 
     @property
-    def media_host(self) -> str:
-        """Host and port of the media server, as told to clients."""
-        return self._core.media_host
+    def media(self) -> MediaStore:
+        """The files of the media server, which clients and phones share."""
+        return self._core.media
 
-    @media_host.setter
-    def media_host(self, host: str) -> None:
-        self._core.media_host = host
+    def media_fault(self, place: str) -> int | None:
+        """A client uploads or downloads media (`place`): the HTTP status with which it fails, None when it may."""
+        faults = self._core.faults
+        action = faults.take(MEDIA_FAULTS, "", None, 0, place) if faults.armed else None
+        return None if action is None else int(action.arguments["status"])
 
     def take_attempt(self) -> str | None:
         """A WebSocket connection is tried. None when it may go on, otherwise the fault: `gone` or `upgradeSilent`."""
@@ -109,7 +136,9 @@ class Network:
         elif stanza.tag == "presence":
             presence.take_presence(self._core, account, sender.device, None, stanza)
         elif stanza.tag == "chatstate":
-            presence.take_chatstate(self._core, account, stanza)
+            presence.take_chatstate(self._core, account, sender.device, stanza)
+        elif stanza.tag == "call":
+            calls.take_call(self._core, origin, stanza)
 
     def device_jids(self, user: Jid) -> list[Jid]:
         """All devices of a user in the same address space, the phone first; empty when unknown."""
@@ -117,6 +146,15 @@ class Network:
         if account is None:
             return []
         return [Jid(user.user, user.server, device) for device in (0, *account.devices)]
+
+    def group(self, group: Jid) -> GroupView | None:
+        """A group as phones see it."""
+        found = self._core.groups.get(str(group))
+        return None if found is None else found.view()
+
+    def contacts(self, phone: Jid) -> Sequence[str]:
+        """Numbers of everyone the account has exchanged messages with."""
+        return sorted(self._account_of(phone).peers)
 
     def take_bundle(self, device: Jid) -> KeyBundle:
         """Public keys of a device; uses up a one-time prekey."""
@@ -140,7 +178,7 @@ class Network:
 
     # NetworkControl: what only an operator may do.
 
-    def add_account(self, phone: PhonePort, *, business: bool) -> None:
+    def add_account(self, phone: PhonePort, *, business: bool, hidden: bool = False) -> None:
         """Register a phone; one whose account came from the state file takes its place there."""
         core = self._core
         known = core.registry.by_number.get(phone.number)
@@ -154,8 +192,33 @@ class Network:
         if core.registry.lid_taken(phone.lid):
             raise RefusedError(409, "lid is taken by another phone")
         account = Account(phone.number, phone.lid, phone.name, business, secrets.randbelow(_MAX_RAW_ID) + 1, phone)
+        account.hidden = hidden
         core.registry.add(account)
         persist.save_account(core.store, account)
+
+    def create_group(self, subject: str, owner: str, members: Sequence[str], server: str) -> dict[str, Any]:
+        """A new group; `server` is its address space."""
+        core = self._core
+        people = [self._account(number) for number in members]
+        return groups.as_json(core, groups.create(core, subject, self._account(owner), people, server))
+
+    def change_group(self, group: Jid, actor: str | None, changes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Add, remove, promote or demote members; `actor` is the owner when left out."""
+        core, found = self._core, self._group(group)
+        people = {action: [self._account(number) for number in numbers] for action, numbers in changes.items()}
+        for action, members in people.items():
+            groups.change(core, found, self._account(actor or found.owner), action, members)
+        return groups.as_json(core, found)
+
+    def rename_group(self, group: Jid, actor: str | None, subject: str) -> dict[str, Any]:
+        """A new subject; `actor` is the owner when left out."""
+        found = self._group(group)
+        groups.rename(self._core, found, self._account(actor or found.owner), subject)
+        return groups.as_json(self._core, found)
+
+    def groups(self) -> Sequence[dict[str, Any]]:
+        """All groups, oldest first."""
+        return [groups.as_json(self._core, group) for group in self._core.groups.values()]
 
     def set_phone_online(self, number: str, online: bool) -> None:
         """Switch a phone on or off; when it comes on it gets what waited."""
@@ -196,6 +259,9 @@ class Network:
     def arm_fault(self, match: Mapping[str, Any], do: Mapping[str, Any], times: int | None) -> str:
         """Arm a fault; its id. Without `times` it fires once, with 0 until it is disarmed."""
         fault_id = self._core.faults.arm(match, do, times)
+        if MIGRATION in do:
+            self._core.faults.disarm(fault_id)
+            self._move_to_lid(match["number"], do[MIGRATION]["number"])
         if GONE in do:
             self._cut(match.get("number"))
         return fault_id
@@ -215,15 +281,24 @@ class Network:
         session = self._device(self._account(number), device_id).session
         if session is None:
             raise RefusedError(409, f"device {device_id} is not connected")
-        if action.name in ARMED_ONLY:
+        if action.name == MIGRATION:
+            self._move_to_lid(number, action.arguments["number"])
+        elif action.name in ARMED_ONLY:
             raise RefusedError(400, f"{action.name} cannot hit a live socket; arm it by POST /control/faults")
-        if action.name in THEFTS:
+        elif action.name in THEFTS:
             self._steal(number, device_id, session, action)
-        elif action.name not in SOCKET_FAULTS or action.name in ("duplicate", "corrupt"):
+        elif action.name not in SOCKET_FAULTS or action.name in DELIVERY_ONLY:
             match = {"number": number, "deviceId": device_id, "stanza": "message"}
             self._core.faults.arm(match, fault, 1)
         else:
             session.apply(action)
+
+    def _move_to_lid(self, number: str, peer: str) -> None:
+        """The chat of two accounts is named by LID from now on; their phones tell their companions."""
+        one, other = self._account(number), self._account(peer)
+        for account, to in ((one, other), (other, one)):
+            if account.phone is not None:
+                account.phone.move_to_lid(to.number)
 
     def _steal(self, number: str, device_id: int, session: Session, action: Action) -> None:
         """This session, and as many later ones as `times` says."""
@@ -260,15 +335,22 @@ class Network:
         core.tickets.clear()
         core.codes.clear()
         core.subscribers.clear()
+        core.groups.clear()
+        core.media.clear()
         core.stats = type(core.stats)()
         persist.forget_everything(core.store)
-        self.on_reset()
 
     def _account(self, number: str) -> Account:
         account = self._core.registry.by_number.get(number)
         if account is None:
             raise RefusedError(404, "no such phone")
         return account
+
+    def _group(self, jid: Jid) -> Group:
+        group = self._core.groups.get(str(jid))
+        if group is None:
+            raise RefusedError(404, "no such group")
+        return group
 
     def _account_of(self, jid: Jid) -> Account:
         account = self._core.account_of(jid)

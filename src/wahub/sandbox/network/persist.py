@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from wahub.sandbox.network.accounts import Account, Device, SignedPreKey
+from wahub.sandbox.network.group import Group
 from wahub.sandbox.network.store import Store
 from wahub.sandbox.wire.nodes import decode_node
 
@@ -36,8 +37,16 @@ def save_account(store: Store, account: Account) -> None:
             account.phone_online,
             account.next_device,
             sorted(account.peers),
+            account.hidden,
         ]
         store.put_values(f"account/{account.number}", values)
+
+
+def save_group(store: Store, group: Group) -> None:
+    """Write a group."""
+    if store.durable:
+        values = [group.subject, group.owner, group.server, group.created, list(group.members.items())]
+        store.put_values(f"group/{group.id}", values)
 
 
 def save_device(store: Store, account: Account, device: Device) -> None:
@@ -74,7 +83,7 @@ def forget_device(store: Store, account: Account, device: Device) -> None:
 def forget_everything(store: Store) -> None:
     """Remove all rows but the seed."""
     if store.durable:
-        for prefix in ("account/", "device/", "prekey/", "mail/", "revoked/"):
+        for prefix in ("account/", "device/", "prekey/", "mail/", "revoked/", "group/"):
             store.delete_below(prefix)
 
 
@@ -82,8 +91,8 @@ def load(core: Core) -> None:
     """Fill the registry from the state file. Phones attach themselves later."""
     store = core.store
     for number, values in store.values("account/"):
-        lid, push_name, business, raw_id, online, next_device, peers = values
-        account = Account(number, lid, push_name, business, raw_id)
+        lid, push_name, business, raw_id, online, next_device, peers, *rest = values
+        account = Account(number, lid, push_name, business, raw_id, hidden=bool(rest and rest[0]))
         account.phone_online, account.next_device, account.peers = online, next_device, set(peers)
         core.registry.add(account)
     for rest, values in store.values("device/"):
@@ -101,6 +110,9 @@ def load(core: Core) -> None:
             last_seen,
         )
         core.registry.by_number[number].devices[device.id] = device
+    for group_id, (subject, owner, server, created, members) in store.values("group/"):
+        group = Group(group_id, subject, owner, server, created, dict(members))
+        core.groups[str(group.jid)] = group
     _load_prekeys(core)
     _load_mail(core)
     core.registry.revoked.update(bytes.fromhex(key) for key, _ in store.rows("revoked/"))

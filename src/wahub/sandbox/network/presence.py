@@ -2,7 +2,8 @@
 
 A companion is available once it says so; an account is available while its phone or any companion is. Chat states
 reach phones that are on and companions that are available (as on the real service, which sends them to nobody else).
-Phones see the presence of everyone they have chatted with; companions must subscribe.
+Phones see the presence of everyone they have chatted with; companions must subscribe,
+and are told in the address space in which they did.
 source: Baileys src/Socket/chats.ts (sendPresenceUpdate, presenceSubscribe); whatsmeow presence.go
 """
 
@@ -49,7 +50,7 @@ def gone(core: Core, account: Account, session: Session) -> None:
     session.available = False
     for listeners in core.subscribers.values():
         if session.device is not None:
-            listeners.discard((account.number, session.device.id))
+            listeners.pop((account.number, session.device.id), None)
     tell_if_changed(core, account, before)
 
 
@@ -58,27 +59,37 @@ def tell_if_changed(core: Core, account: Account, before: bool) -> None:
     now = available(account)
     if now == before:
         return
-    for number, device in list(core.subscribers.get(account.number, ())):
+    for (number, device), server in list(core.subscribers.get(account.number, {}).items()):
         listener = core.registry.by_number.get(number)
         if listener is not None:
-            core.send_if_live(listener, device, _state(core, account, now))
+            core.send_if_live(listener, device, _state(core, account, now, server))
     for number in account.peers:
         peer = core.registry.by_number.get(number)
         if peer is not None and peer is not account:
-            core.send_if_live(peer, 0, _state(core, account, now))
+            core.send_if_live(peer, 0, _state(core, account, now, PN_SERVER))
 
 
-def take_chatstate(core: Core, account: Account, stanza: Node) -> None:
-    """`chatstate`: composing, recording (composing with media=audio) or paused, for one chat."""
+def take_chatstate(core: Core, account: Account, device: int, stanza: Node) -> None:
+    """`chatstate`: composing, recording (composing with media=audio) or paused, for one chat or group."""
     try:
         to = Jid.parse(stanza.attrs.get("to", ""))
     except ValueError:
         return
+    group = core.groups.get(str(to))
+    if group is not None and account.number in group.members:
+        attrs = {"from": str(to), "participant": account.jid(device, group.server)}
+        for number in group.members:
+            if number != account.number:
+                _pass_chatstate(core, core.registry.by_number[number], Node("chatstate", attrs, stanza.content))
+        return
     target = core.account_of(to)
     if target is None or target is account:
         return
-    server = LID_SERVER if to.server == LID_SERVER else PN_SERVER
-    passed = Node("chatstate", {"from": account.jid(0, server)}, stanza.content)
+    server = account.space_for(target, LID_SERVER if to.server == LID_SERVER else PN_SERVER)
+    _pass_chatstate(core, target, Node("chatstate", {"from": account.jid(0, server)}, stanza.content))
+
+
+def _pass_chatstate(core: Core, target: Account, passed: Node) -> None:
     core.send_if_live(target, 0, passed)
     for companion in target.devices.values():
         if companion.session is not None and companion.session.available:
@@ -87,17 +98,19 @@ def take_chatstate(core: Core, account: Account, stanza: Node) -> None:
 
 def _subscribe(core: Core, account: Account, device: int, address: str) -> None:
     try:
-        target = core.account_of(Jid.parse(address))
+        asked = Jid.parse(address)
     except ValueError:
         return
-    if target is None:
+    target = core.account_of(asked)
+    if target is None or (target.hidden and asked.server != LID_SERVER):
         return
-    core.subscribers.setdefault(target.number, set()).add((account.number, device))
-    core.send_if_live(account, device, _state(core, target, available(target)))
+    core.subscribers.setdefault(target.number, {})[account.number, device] = asked.server
+    core.send_if_live(account, device, _state(core, target, available(target), asked.server))
 
 
-def _state(core: Core, account: Account, now_available: bool) -> Node:
-    attrs = {"from": account.jid(0), "type": "available" if now_available else "unavailable"}
+def _state(core: Core, account: Account, now_available: bool, server: str) -> Node:
+    server = LID_SERVER if account.hidden else server
+    attrs = {"from": account.jid(0, server), "type": "available" if now_available else "unavailable"}
     if not now_available:
         attrs["last"] = core.now()
     return Node("presence", attrs)

@@ -4,6 +4,7 @@ A message lists one `enc` per device; each device gets its own, with the sender'
 message was sent in (`from` and `sender_lid`, or a LID and `sender_pn`). Copies for the sender's own devices carry the
 chat as `recipient` and the peer's other address. A list that misses a device or names one that was unlinked is
 accepted, and the ack's `phash` tells the sender; a device that never existed is a violation and refused with 479.
+Groups: see `group_routing`.
 source: Baileys src/Socket/messages-send.ts (relayMessage, sendReceipt), src/Utils/decode-wa-message.ts
 (extractAddressingContext); whatsmeow send.go, receipt.go. Real-server ack order: ack first, then receipts.
 """
@@ -14,13 +15,13 @@ import base64
 import hashlib
 from dataclasses import dataclass
 
-from wahub.sandbox.model import LID_SERVER, PN_SERVER, Jid
-from wahub.sandbox.network import persist
+from wahub.sandbox.model import LID_SERVER, PN_SERVER, STATUS, Jid, is_shared
+from wahub.sandbox.network import group_routing, persist
 from wahub.sandbox.network.accounts import Account
 from wahub.sandbox.network.core import Core, later
 from wahub.sandbox.network.faults import STANZA_FAULTS, Action
 from wahub.sandbox.network.mailbox import key_of_ack
-from wahub.sandbox.network.session import Session
+from wahub.sandbox.network.origin import Delivery, Origin, Plan, RefusedMessage
 from wahub.sandbox.node import Node
 
 _STALE_DEVICE = 479
@@ -33,29 +34,10 @@ _PASSED_CHILDREN = ("device-identity", "meta", "biz")
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Which device a stanza comes from; `session` is None for a phone."""
-
-    account: Account
-    device: int
-    session: Session | None
-
-    def jid(self, server: str) -> str:
-        """The sender's address in one address space."""
-        return self.account.jid(self.device, server)
-
-
-@dataclass(frozen=True, slots=True)
 class _Copy:
     account: Account
     device: int
     contents: list[Node]
-
-
-class _RefusedMessage(Exception):
-    def __init__(self, code: int, detail: str) -> None:
-        super().__init__(detail)
-        self.code = code
 
 
 def take_message(core: Core, origin: Origin, stanza: Node) -> None:
@@ -66,6 +48,8 @@ def take_message(core: Core, origin: Origin, stanza: Node) -> None:
     except ValueError:
         to = Jid("", "")
     target = core.account_of(to)
+    if target is not None and target.hidden and to.server != LID_SERVER and target is not origin.account:
+        target = None  # nobody can know this number
     action = None
     if core.faults.armed and origin.session is not None:
         peer = target.number if target is not None else None
@@ -77,19 +61,33 @@ def take_message(core: Core, origin: Origin, stanza: Node) -> None:
         return
     try:
         if not attrs.get("id"):
-            raise _RefusedMessage(_BAD_REQUEST, "message without an id")
-        copies, complete = _copies(core, origin, stanza, to, target)
-    except _RefusedMessage as refused:
+            raise RefusedMessage(_BAD_REQUEST, "message without an id")
+        plan = _plan(core, origin, stanza, to, target)
+    except RefusedMessage as refused:
         core.stats.violation("message", str(refused), origin.account.number, origin.device)
         _ack(core, origin, stanza, {"error": str(refused.code)})
         return
     _count(core, origin, stanza)
-    extra = {} if complete or target is None else {"phash": _phash(origin, target, to.server)}
-    _ack_as_told(core, origin, stanza, extra, action)
+    _ack_as_told(core, origin, stanza, {} if plan.phash is None else {"phash": plan.phash}, action)
     if target is not None:
         _note_peers(core, origin.account, target)
-        for copy in copies:
-            core.deliver(copy.account, copy.device, _addressed(core, origin, stanza, to, target, copy), target.number)
+    for delivery in plan.deliveries:
+        core.deliver(delivery.account, delivery.device, delivery.stanza, delivery.peer)
+
+
+def _plan(core: Core, origin: Origin, stanza: Node, to: Jid, target: Account | None) -> Plan:
+    if is_shared(to):
+        return group_routing.plan(core, origin, stanza, to)
+    if to.server == "broadcast":
+        return Plan()
+    if target is None:
+        raise RefusedMessage(_NOT_FOUND, "message to nobody known")
+    copies, complete = _copies(core, origin, stanza, to, target)
+    deliveries = [
+        Delivery(copy.account, copy.device, _addressed(core, origin, stanza, to, target, copy), target.number)
+        for copy in copies
+    ]
+    return Plan(deliveries, None if complete else _phash(origin, target, to.server))
 
 
 def take_receipt(core: Core, origin: Origin, stanza: Node) -> None:
@@ -107,13 +105,17 @@ def take_receipt(core: Core, origin: Origin, stanza: Node) -> None:
         to_jid = Jid.parse(attrs["to"]) if "to" in attrs else Jid(origin.account.number, PN_SERVER)
     except ValueError:
         return
-    target = core.account_of(to_jid)
-    if target is None or kind in ("peer_msg", "hist_sync"):
+    if kind in ("peer_msg", "hist_sync"):
         return
     if kind == "retry":
-        retry = stanza.child("retry")
-        if retry is None or retry.attrs.get("count", "1") == "1":
-            core.stats.undecryptable += 1
+        _count_retry(core, stanza)
+    if is_shared(to_jid):
+        _forward_shared_receipt(core, origin, stanza, to_jid)
+        return
+    target = core.account_of(to_jid)
+    if target is None:
+        return
+    if kind == "retry":
         _forward_receipt(core, origin, stanza, to_jid.server, target, [to_jid.device])
     elif kind == "sender":
         _forward_receipt(core, origin, stanza, to_jid.server, origin.account, [to_jid.device])
@@ -125,37 +127,33 @@ def take_ack(core: Core, origin: Origin, stanza: Node) -> None:
     """A client took a stanza."""
     key = key_of_ack(stanza)
     if key[0] == "message":
-        _arrived(core, origin, key[1])
+        _arrived(core, origin, key[1], refused="error" in stanza.attrs)
         return
     device = origin.account.devices.get(origin.device)
     if device is not None:
         core.popped(origin.account, origin.device, device.mailbox.pop(key))
 
 
-def _arrived(core: Core, origin: Origin, message_id: str) -> None:
+def _arrived(core: Core, origin: Origin, message_id: str, *, refused: bool = False) -> None:
     device = origin.account.devices.get(origin.device)
     if device is None:
         return
     sequence = device.mailbox.pop(("message", message_id, ""))
     if core.popped(origin.account, origin.device, sequence):
-        core.stats.delivered += 1
+        core.stats.count_arrival(refused=refused)
 
 
-def _copies(core: Core, origin: Origin, stanza: Node, to: Jid, target: Account | None) -> tuple[list[_Copy], bool]:
+def _copies(core: Core, origin: Origin, stanza: Node, to: Jid, target: Account) -> tuple[list[_Copy], bool]:
     """The copies to deliver, and whether the list named exactly the devices there are."""
-    if to.server == "broadcast":
-        return [], True
-    if target is None:
-        raise _RefusedMessage(_NOT_FOUND, "message to nobody known")
     participants = stanza.child("participants")
     if participants is None:
         contents = list(stanza.find("enc"))
         if not contents:
-            raise _RefusedMessage(_BAD_REQUEST, "message without content")
+            raise RefusedMessage(_BAD_REQUEST, "message without content")
         if not target.has_device(to.device):
             if target.was_device(to.device):
                 return [], False
-            raise _RefusedMessage(_STALE_DEVICE, "message to a device that never existed")
+            raise RefusedMessage(_STALE_DEVICE, "message to a device that never existed")
         return [_Copy(target, to.device, contents)], True
     copies = []
     stale = False
@@ -179,16 +177,16 @@ def _listed(core: Core, origin: Origin, target: Account, entry: Node) -> _Copy |
         jid = Jid("", "")
     account = core.account_of(jid)
     if account is None or (account is not target and account is not origin.account):
-        raise _RefusedMessage(_STALE_DEVICE, "message lists a recipient that is not in the chat")
+        raise RefusedMessage(_STALE_DEVICE, "message lists a recipient that is not in the chat")
     if account.has_device(jid.device):
         return _Copy(account, jid.device, list(entry.find("enc")))
     if account.was_device(jid.device):
         return None
-    raise _RefusedMessage(_STALE_DEVICE, "message lists a device that never existed")
+    raise RefusedMessage(_STALE_DEVICE, "message lists a device that never existed")
 
 
 def _addressed(core: Core, origin: Origin, stanza: Node, to: Jid, target: Account, copy: _Copy) -> Node:
-    lid_space = to.server == LID_SERVER
+    lid_space = origin.account.space_for(copy.account, to.server) == LID_SERVER
     server, other = (LID_SERVER, PN_SERVER) if lid_space else (PN_SERVER, LID_SERVER)
     sent = stanza.attrs
     attrs = {"id": sent["id"], "from": origin.jid(server), "t": core.now(), "notify": origin.account.push_name}
@@ -196,11 +194,13 @@ def _addressed(core: Core, origin: Origin, stanza: Node, to: Jid, target: Accoun
     attrs["addressing_mode"] = "lid" if lid_space else "pn"
     if copy.account is not origin.account:
         attrs.pop("recipient", None)
-        attrs["sender_pn" if lid_space else "sender_lid"] = origin.account.jid(0, other)
+        if not (lid_space and origin.account.hidden):
+            attrs["sender_pn" if lid_space else "sender_lid"] = origin.account.jid(0, other)
     elif sent.get("category") != "peer":
         chat = target.jid(0, server)
         attrs.setdefault("recipient", chat)
-        attrs["peer_recipient_pn" if lid_space else "peer_recipient_lid"] = target.jid(0, other)
+        if not (lid_space and target.hidden):
+            attrs["peer_recipient_pn" if lid_space else "peer_recipient_lid"] = target.jid(0, other)
     rest = [child for child in stanza.children if child.tag in _PASSED_CHILDREN]
     return Node("message", attrs, [*copy.contents, *rest])
 
@@ -265,15 +265,52 @@ def _receipt_ids(stanza: Node) -> list[str]:
     return ids
 
 
+def _count_retry(core: Core, stanza: Node) -> None:
+    retry = stanza.child("retry")
+    if retry is None or retry.attrs.get("count", "1") == "1":
+        core.stats.undecryptable += 1
+
+
+def _forward_shared_receipt(core: Core, origin: Origin, stanza: Node, chat: Jid) -> None:
+    """A receipt in a group or for a status: to the author named as `participant`, from the reader as one.
+
+    A retry goes to the device that wrote, everything else to all devices of the author.
+    """
+    group = core.groups.get(str(chat))
+    try:
+        author_jid = Jid.parse(stanza.attrs["participant"])
+    except (KeyError, ValueError):
+        return
+    author = core.account_of(author_jid)
+    if author is None or (chat != STATUS and (group is None or origin.account.number not in group.members)):
+        return
+    kind = stanza.attrs.get("type")
+    if kind == "read-self" or (chat == STATUS and kind not in ("retry", "read")):
+        return
+    sent = stanza.attrs
+    server = origin.account.space_for(author, PN_SERVER if group is None else group.server)
+    attrs = {"id": sent.get("id", ""), "from": str(chat), "participant": origin.jid(server)}
+    attrs["t"] = sent.get("t") or core.now()
+    if kind is not None:
+        attrs["type"] = kind
+    for device in [author_jid.device] if kind == "retry" else [0, *author.devices]:
+        if (author.number, device) != (origin.account.number, origin.device):
+            core.deliver(author, device, Node("receipt", dict(attrs), _receipt_parts(stanza)))
+
+
+def _receipt_parts(stanza: Node) -> list[Node] | None:
+    return [child for child in stanza.children if child.tag in ("list", "retry", "registration", "keys")] or None
+
+
 def _forward_receipt(
     core: Core, origin: Origin, stanza: Node, server: str, target: Account, devices: list[int]
 ) -> None:
     """Pass a receipt on to devices of one account, as from the reader."""
     sent = stanza.attrs
+    server = origin.account.space_for(target, server)
     attrs = {"id": sent.get("id", ""), "from": origin.jid(server), "t": sent.get("t") or core.now()}
     attrs.update((key, sent[key]) for key in ("type", "participant", "recipient") if key in sent)
-    children = [child for child in stanza.children if child.tag in ("list", "retry", "registration", "keys")]
     for device in devices:
         if target is origin.account and device == origin.device:
             continue
-        core.deliver(target, device, Node("receipt", attrs, children or None))
+        core.deliver(target, device, Node("receipt", attrs, _receipt_parts(stanza)))

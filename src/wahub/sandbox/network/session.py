@@ -64,6 +64,8 @@ class Session:
         self.aborted = False
         self.wake = asyncio.Event()
         self.on_deaf: Callable[[], None] = lambda: None
+        self.held_back: list[Node] = []
+        """Messages that `reorder` lets another one overtake."""
         self.replies: dict[str, Callable[[Node], None]] = {}
         self._on_ready = on_ready
         self._on_stanza = on_stanza

@@ -69,23 +69,15 @@ def app_state(_core: Core, session: Session, query: Node) -> None:
 
 def media_conn(core: Core, session: Session, query: Node) -> None:
     """`w:m`: where to upload media; the host is this sandbox's TLS port."""
-    host = Node("host", {"hostname": core.media_host, "maxContentLengthBytes": str(_MEDIA_MAX_BYTES)})
+    host = Node("host", {"hostname": core.media.host, "maxContentLengthBytes": str(_MEDIA_MAX_BYTES)})
     ttl = str(_MEDIA_TTL_SECONDS)
     attrs = {"auth": "sandbox", "ttl": ttl, "auth_ttl": ttl, "max_buckets": "12"}
     session.result(query, Node("media_conn", attrs, [host]))
 
 
 def not_found(_core: Core, session: Session, query: Node) -> None:
-    """There is no such thing (a profile picture, a group)."""
+    """There is no such thing (a profile picture)."""
     session.error(query, 404, "item-not-found")
-
-
-def groups(core: Core, session: Session, query: Node) -> None:
-    """`w:g2` get: the account is in no group."""
-    if query.child("participating") is not None:
-        session.result(query, Node("groups", {}, []))
-    else:
-        not_found(core, session, query)
 
 
 def business(_core: Core, session: Session, query: Node) -> None:

@@ -29,6 +29,7 @@ class Stats:
     `attempts`: WebSocket connections tried, refused ones included. `qr_shown`: registrations that got references for
     QR codes. `codes_asked`: requests to link by code that were accepted. `stolen`: sessions taken by the fault `steal`.
     `accepted`: messages taken from a sender. `delivered`: copies that a device acknowledged or a phone took.
+    `nacked`: copies that a device acknowledged with an error instead, and so will not get again by themselves.
     `duplicates`: messages accepted again under an id the same account had used. `undecryptable`: first retry receipts.
     """
 
@@ -40,6 +41,7 @@ class Stats:
     stolen: int = 0
     accepted: int = 0
     delivered: int = 0
+    nacked: int = 0
     duplicates: int = 0
     undecryptable: int = 0
     unknown_queries: dict[str, int] = field(default_factory=dict)
@@ -49,6 +51,13 @@ class Stats:
     def device(self, number: str, device: int) -> DeviceStats:
         """The counters of a device."""
         return self.devices.setdefault((number, device), DeviceStats())
+
+    def count_arrival(self, *, refused: bool) -> None:
+        """A device acknowledged a copy, or did so with an error."""
+        if refused:
+            self.nacked += 1
+        else:
+            self.delivered += 1
 
     def unknown_query(self, name: str) -> None:
         """Remember an `iq` that has no answer here."""
@@ -75,6 +84,7 @@ class Stats:
             "messages": {
                 "accepted": self.accepted,
                 "delivered": self.delivered,
+                "nacked": self.nacked,
                 "duplicates": self.duplicates,
                 "undecryptable": self.undecryptable,
             },

@@ -55,6 +55,8 @@ def _user(core: Core, session: Session, protocols: list[str], user: Node) -> Nod
 def _found(core: Core, session: Session, jid: Jid) -> Account | None:
     """The account of an address, unless a fault hides it from others."""
     found, asker = core.account_of(jid), session.account
+    if found is not None and found.hidden and jid.server != LID_SERVER and found is not asker:
+        return None
     if found is None or asker is None or found is asker or not core.faults.armed or session.device is None:
         return found
     hidden = core.faults.take(ANSWER_FAULTS, asker.number, found.number, session.device.id, "iq")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from wahub.sandbox.model import Jid, is_shared
+from wahub.sandbox.phone.reading import opened
 from wahub.sandbox.proto import e2e_pb2
 
 
@@ -69,7 +71,35 @@ class Poll:
     selectable: int = 1
 
 
-Content = Text | Location | Contact | Reaction | Edit | Delete | Poll
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A file: `kind` is image, video, audio, document or sticker; `data` the bytes as they are."""
+
+    kind: str
+    mime: str
+    data: bytes
+    caption: str = ""
+    file_name: str = ""
+    voice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonReply:
+    """A button of a message was pressed."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListReply:
+    """A row of a list was chosen."""
+
+    id: str
+    text: str
+
+
+Content = Text | Location | Contact | Reaction | Edit | Delete | Poll | Media | ButtonReply | ListReply
 """What a person may send. (A vote is not sent but given: `polls.build_vote`.)"""
 
 
@@ -83,6 +113,13 @@ class Target:
     from_me: bool
     message: e2e_pb2.Message
 
+    def key(self) -> e2e_pb2.MessageKey:
+        """How other messages name this one; in a group the author is named too."""
+        key = e2e_pb2.MessageKey(remote_jid=self.chat_jid, from_me=self.from_me, id=self.message_id)
+        if not self.from_me and is_shared(Jid.parse(self.chat_jid)):
+            key.participant = self.author_jid
+        return key
+
 
 def vcard_of(name: str, phone: str) -> str:
     """A minimal contact card for a name and the digits of a number."""
@@ -91,14 +128,16 @@ def vcard_of(name: str, phone: str) -> str:
 
 
 def build(
-    content: Text | Location | Contact | Reaction | Edit | Delete, target: Target | None, quoted: Target | None
+    content: Text | Location | Contact | Reaction | Edit | Delete | ButtonReply | ListReply,
+    target: Target | None,
+    quoted: Target | None,
 ) -> e2e_pb2.Message:
     """The Message of a content. `target` is required for reactions, edits and deletions."""
     match content:
         case Text(text):
             if quoted is None:
                 return e2e_pb2.Message(conversation=text)
-            extended = e2e_pb2.ExtendedTextMessage(text=text, context_info=_context(quoted))
+            extended = e2e_pb2.ExtendedTextMessage(text=text, context_info=context_of(quoted))
             return e2e_pb2.Message(extended_text_message=extended)
         case Location(latitude, longitude, name, address):
             place = e2e_pb2.LocationMessage(degrees_latitude=latitude, degrees_longitude=longitude)
@@ -112,6 +151,8 @@ def build(
             card = e2e_pb2.ContactMessage(display_name=name, vcard=vcard)
             _quote(card, quoted)
             return e2e_pb2.Message(contact_message=card)
+        case ButtonReply() | ListReply():
+            return _reply(content, quoted)
         case _:
             if target is None:
                 raise ValueError("this content is about another message")
@@ -119,7 +160,7 @@ def build(
 
 
 def _about(content: Reaction | Edit | Delete, target: Target) -> e2e_pb2.Message:
-    key = e2e_pb2.MessageKey(remote_jid=target.chat_jid, from_me=target.from_me, id=target.message_id)
+    key = target.key()
     now_ms = int(time.time() * 1000)
     if isinstance(content, Reaction):
         reaction = e2e_pb2.ReactionMessage(key=key, text=content.emoji, sender_timestamp_ms=now_ms)
@@ -135,7 +176,27 @@ def _about(content: Reaction | Edit | Delete, target: Target) -> e2e_pb2.Message
     return e2e_pb2.Message(edited_message=e2e_pb2.WrappedMessage(message=inner))
 
 
-def _context(quoted: Target) -> e2e_pb2.ContextInfo:
+def _reply(content: ButtonReply | ListReply, quoted: Target | None) -> e2e_pb2.Message:
+    context = None if quoted is None else context_of(quoted)
+    if isinstance(content, ButtonReply):
+        button = e2e_pb2.ButtonsResponseMessage(
+            selected_button_id=content.id,
+            selected_display_text=content.text,
+            type=e2e_pb2.ButtonsResponseMessage.DISPLAY_TEXT,
+            context_info=context,
+        )
+        return e2e_pb2.Message(buttons_response_message=button)
+    row = e2e_pb2.ListResponseMessage(
+        title=content.text,
+        list_type=e2e_pb2.ListResponseMessage.SINGLE_SELECT,
+        single_select_reply=e2e_pb2.ListResponseMessage.SingleSelectReply(selected_row_id=content.id),
+        context_info=context,
+    )
+    return e2e_pb2.Message(list_response_message=row)
+
+
+def context_of(quoted: Target) -> e2e_pb2.ContextInfo:
+    """How a message names the one it answers to."""
     return e2e_pb2.ContextInfo(
         stanza_id=quoted.message_id, participant=quoted.author_jid, quoted_message=quoted.message
     )
@@ -143,7 +204,7 @@ def _context(quoted: Target) -> e2e_pb2.ContextInfo:
 
 def _quote(part: e2e_pb2.LocationMessage | e2e_pb2.ContactMessage, quoted: Target | None) -> None:
     if quoted is not None:
-        part.context_info.CopyFrom(_context(quoted))
+        part.context_info.CopyFrom(context_of(quoted))
 
 
 def stanza_type(content: Content) -> str:
@@ -153,7 +214,7 @@ def stanza_type(content: Content) -> str:
             return "reaction"
         case Poll():
             return "poll"
-        case Contact() | Location():
+        case Contact() | Location() | Media() | ButtonReply() | ListReply():
             return "media"
         case _:
             return "text"
@@ -168,3 +229,26 @@ def stanza_edit(content: Content) -> str | None:
             return "7"
         case _:
             return None
+
+
+_MEDIA_TYPES = {
+    "image_message": "image",
+    "video_message": "video",
+    "document_message": "document",
+    "sticker_message": "sticker",
+    "contact_message": "vcard",
+    "buttons_response_message": "buttons_response",
+    "list_response_message": "list_response",
+}
+
+
+def enc_attrs(message: e2e_pb2.Message) -> dict[str, str]:
+    """What the `enc` nodes say beside their type. Source: Baileys Socket/messages-send (`getMediaType`)."""
+    message = opened(message)
+    if message.HasField("reaction_message"):
+        return {"decrypt-fail": "hide"}
+    if message.HasField("audio_message"):
+        return {"mediatype": "ptt" if message.audio_message.ptt else "audio"}
+    names = (descriptor.name for descriptor, _ in message.ListFields())
+    kind = next((_MEDIA_TYPES[name] for name in names if name in _MEDIA_TYPES), None)
+    return {} if kind is None else {"mediatype": kind}

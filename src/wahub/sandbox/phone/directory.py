@@ -17,11 +17,18 @@ class Directory:
     def __init__(self) -> None:
         self._number_by_lid: dict[str, str] = {}
         self._lid_by_number: dict[str, str] = {}
+        self._hidden: set[str] = set()
 
-    def add(self, number: str, lid: str) -> None:
-        """Enter an account."""
+    def add(self, number: str, lid: str, *, hidden: bool = False) -> None:
+        """Enter an account; a hidden one is addressed by its LID alone."""
         self._number_by_lid[lid] = number
         self._lid_by_number[number] = lid
+        if hidden:
+            self._hidden.add(number)
+
+    def is_hidden(self, number: str) -> bool:
+        """Whether others know that number by its LID alone."""
+        return number in self._hidden
 
     def holder(self, lid: str) -> str | None:
         """The number behind a LID."""
@@ -32,10 +39,15 @@ class Directory:
         lid = self._lid_by_number.get(number) if server == LID_SERVER else None
         return Jid(number, PN_SERVER) if lid is None else Jid(lid, LID_SERVER)
 
+    def chat_jid(self, chat: str, server: str) -> Jid:
+        """The address of a chat: a number in one address space, or a group."""
+        return Jid.parse(chat) if "@" in chat else self.jid_of(chat, server)
+
     def clear(self) -> None:
         """Forget everybody."""
         self._number_by_lid.clear()
         self._lid_by_number.clear()
+        self._hidden.clear()
 
     def number_of(self, jid: Jid, hint: str | None = None) -> str:
         """Number digits of a user; `hint` is the number JID that the stanza gave. An unknown LID stands for itself."""

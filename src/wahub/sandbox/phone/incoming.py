@@ -15,7 +15,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from wahub.sandbox.model import GROUP_SERVER, Jid, NetworkPort
+from wahub.sandbox.model import Jid, NetworkPort, is_shared
 from wahub.sandbox.node import Node
 from wahub.sandbox.phone import bundles
 from wahub.sandbox.phone.directory import Directory
@@ -25,6 +25,7 @@ from wahub.sandbox.phone.state import Kept, PhoneState
 from wahub.sandbox.proto import e2e_pb2
 from wahub.sandbox.signal.cipher import PREKEY_MESSAGE
 from wahub.sandbox.signal.errors import KeyUsedError, SignalError
+from wahub.sandbox.signal.groups import GROUP_MESSAGE
 
 MAX_RETRIES = 5
 RETRY_WITH_KEYS_FROM = 2
@@ -33,19 +34,21 @@ RETRY_WITH_KEYS_FROM = 2
 class Envelope:
     """Who sent a message stanza, from which device, and in which chat."""
 
-    __slots__ = ("address", "chat", "device", "from_me", "message_id", "number", "stanza")
+    __slots__ = ("address", "chat", "device", "from_me", "message_id", "number", "server", "stanza")
 
     def __init__(self, stanza: Node, own_number: str, directory: Directory) -> None:
         attrs = stanza.attrs
         sender = Jid.parse(attrs["from"])
-        author = Jid.parse(attrs["participant"]) if sender.server == GROUP_SERVER else sender
+        shared = is_shared(sender)
+        author = Jid.parse(attrs["participant"]) if shared else sender
         self.stanza = stanza
         self.message_id = attrs["id"]
         self.device = author.device
         self.number = directory.number_of(author, attrs.get("sender_pn") or attrs.get("participant_pn"))
         self.from_me = self.number == own_number
         self.address = f"{self.number}:{author.device}"
-        if sender.server == GROUP_SERVER:
+        self.server = author.server
+        if shared:
             self.chat = str(sender)
         elif self.from_me and "recipient" in attrs:
             peer = attrs.get("peer_recipient_pn") or attrs.get("recipient_pn")
@@ -88,11 +91,20 @@ class Incoming:
             raise ValueError("nothing to decrypt")
         for part in parts:
             kind = part.attrs.get("type", "")
-            plaintext = self._state.sessions.decrypt(envelope.address, kind, part.data)
-            self._state.session_changed(envelope.address)
-            if kind == PREKEY_MESSAGE:
-                self._state.identity_changed()
+            plaintext = self._decrypt(envelope, kind, part.data)
             self._said(envelope, e2e_pb2.Message.FromString(unpad(plaintext)))
+
+    def _decrypt(self, envelope: Envelope, kind: str, body: bytes) -> bytes:
+        state = self._state
+        if kind == GROUP_MESSAGE:
+            plaintext = state.sender_keys.decrypt(envelope.chat, envelope.address, body)
+            state.sender_key_changed(envelope.chat, envelope.address)
+            return plaintext
+        plaintext = state.sessions.decrypt(envelope.address, kind, body)
+        state.session_changed(envelope.address)
+        if kind == PREKEY_MESSAGE:
+            state.identity_changed()
+        return plaintext
 
     def _said(self, envelope: Envelope, message: e2e_pb2.Message) -> None:
         if envelope.from_me and message.HasField("device_sent_message"):
@@ -100,6 +112,8 @@ class Incoming:
             if "recipient" not in envelope.stanza.attrs and sent.destination_jid:
                 envelope.chat = self._directory.number_of(Jid.parse(sent.destination_jid))
             message = sent.message
+        if message.HasField("sender_key_distribution_message"):
+            self._take_sender_key(envelope, message.sender_key_distribution_message)
         if envelope.stanza.attrs.get("category") == "peer":
             return
         said = read(message)
@@ -116,9 +130,14 @@ class Incoming:
                 stanza_type=envelope.stanza.attrs.get("type", "text"),
                 edit=None,
                 message=message.SerializeToString(),
-                server=Jid.parse(envelope.stanza.attrs["from"]).server,
+                server=envelope.server,
             )
         )
+
+    def _take_sender_key(self, envelope: Envelope, given: e2e_pb2.SenderKeyDistributionMessage) -> None:
+        distribution = given.axolotl_sender_key_distribution_message
+        self._state.sender_keys.process(given.group_id, envelope.address, distribution)
+        self._state.sender_key_changed(given.group_id, envelope.address)
 
     def _again(self, envelope: Envelope) -> None:
         """The key of this message was used: it was read before, unless its first arrival was lost with our memory."""

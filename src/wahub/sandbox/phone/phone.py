@@ -11,16 +11,18 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
-from wahub.sandbox.model import GROUP_SERVER, Jid, KeyBundle, NetworkPort, PairingRequest, RefusedError
+from wahub.sandbox.model import PN_SERVER, Jid, KeyBundle, NetworkPort, PairingRequest, RefusedError, is_shared
 from wahub.sandbox.node import Node
 from wahub.sandbox.phone.content import Content
 from wahub.sandbox.phone.directory import Directory
-from wahub.sandbox.phone.inbox import SeenLog
-from wahub.sandbox.phone.incoming import Incoming, iso_time
+from wahub.sandbox.phone.incoming import Incoming
 from wahub.sandbox.phone.journal import Journal
 from wahub.sandbox.phone.linkcode import CodeAnswer, WrongCodeError
+from wahub.sandbox.phone.live import Live
+from wahub.sandbox.phone.media import download
 from wahub.sandbox.phone.outgoing import Outgoing
 from wahub.sandbox.phone.state import PhoneState, Profile
+from wahub.sandbox.proto import e2e_pb2
 from wahub.sandbox.signal.curve import KeyPair
 from wahub.sandbox.signal.identity import Identity
 
@@ -48,6 +50,7 @@ class Phone:
         self._directory = directory
         self._incoming = Incoming(state, network, directory)
         self._outgoing = Outgoing(state, network, directory)
+        self.live = Live(state, network, directory)
 
     @classmethod
     def new(cls, profile: Profile, network: NetworkPort, directory: Directory, journal: Journal | None = None) -> Phone:
@@ -106,35 +109,20 @@ class Phone:
                 if stanza.attrs.get("type") == "retry":
                     self._outgoing.answer_retry(stanza)
             case "presence":
-                self._seen(stanza, "unavailable" if stanza.attrs.get("type") == "unavailable" else "available")
+                self.live.take_presence(stanza)
             case "chatstate":
-                self._chat_state(stanza)
-            case "notification" | "call":
+                self.live.take_chat_state(stanza)
+            case "notification":
                 self._acknowledge(stanza)
+            case "call":
+                self._acknowledge(stanza)
+                self.live.take_call(stanza)
 
     def _acknowledge(self, stanza: Node) -> None:
         attrs = stanza.attrs
         ack = {"class": stanza.tag, "id": attrs.get("id", ""), "to": attrs.get("from", "")}
         ack |= {name: attrs[name] for name in ("type", "participant", "recipient") if name in attrs}
         self._network.submit(self.jid, Node("ack", ack))
-
-    def _chat_state(self, stanza: Node) -> None:
-        for child in stanza.children:
-            if child.tag == "composing":
-                self._seen(stanza, "recording" if child.attrs.get("media") == "audio" else "composing")
-            elif child.tag in ("paused", "recording"):
-                self._seen(stanza, child.tag)
-
-    def _seen(self, stanza: Node, state: str) -> None:
-        try:
-            author = Jid.parse(stanza.attrs.get("participant") or stanza.attrs["from"])
-        except (KeyError, ValueError):
-            return
-        if author.server == GROUP_SERVER:
-            return
-        number = self._directory.number_of(author, stanza.attrs.get("sender_pn"))
-        log: SeenLog[dict[str, object]] = self.state.presence
-        log.append({"seq": log.next_seq, "from": number, "state": state, "at": iso_time()})
 
     def scan(self, request: PairingRequest) -> int:
         """Link the companion that shows the QR code; returns its device id. RefusedError 409 when off or outdated."""
@@ -158,10 +146,14 @@ class Phone:
             raise RefusedError(409, "code: it is not the one that the client shows for this number") from error
         return self._network.pair_by_code(self.jid, request.ref, adv_secret, _Signer(key))
 
-    def send(self, to: str, content: Content, quote: str | None = None) -> str:
-        """Send to a number; returns the message id. RefusedError 404 unknown number or message, 409 phone off."""
+    def send(self, to: str, content: Content, quote: str | None = None, server: str | None = None) -> str:
+        """Send to a number, a group or `status@broadcast`; returns the message id.
+
+        A number is addressed in the space `server`, by default by number. RefusedError 404 unknown number, group or
+        message, 409 the phone is off or not in the group.
+        """
         self._require_online()
-        return self._outgoing.send(to, content, quote)
+        return self._outgoing.send(to, content, quote, server)
 
     def vote(self, poll_id: str, options: Sequence[str], server: str | None = None) -> str:
         """Vote on a poll of one of the phone's chats, none to withdraw; returns the vote's message id.
@@ -172,15 +164,53 @@ class Phone:
         self._require_online()
         return self._outgoing.vote(poll_id, options, server)
 
+    def show_presence(self, state: str, to: str | None = None) -> None:
+        """The person is there or not, or types in a chat (`live.STATES`).
+
+        RefusedError 400 no chat to type in, 404 nobody there, 409 phone off.
+        """
+        self._require_online()
+        server = PN_SERVER if to is None else self._outgoing.server_of(to, None)
+        self.live.show(state, to, server)
+
+    def call(self, to: str, server: str | None = None, *, video: bool = False) -> str:
+        """Ring a number; returns the call's id. RefusedError 404 nobody has it, 409 the phone is off."""
+        self._require_online()
+        if to == self.number:
+            raise RefusedError(400, "to: nobody can call themselves")
+        return self.live.call(to, self._outgoing.server_of(to, server), video=video)
+
+    def hang_up(self, call_id: str, how: str = "terminate") -> None:
+        """End a call that this phone began. RefusedError 404 no such call, 409 the phone is off."""
+        self._require_online()
+        self.live.hang_up(call_id, how)
+
+    def open_media(self, message_id: str) -> tuple[str, bytes]:
+        """Download and check the file of a message: MIME type and bytes.
+
+        RefusedError 404 no such message or file, 409 it is damaged.
+        """
+        kept = self.state.kept.get(message_id)
+        if kept is None:
+            raise RefusedError(404, "messageId: the phone has no such message")
+        return download(e2e_pb2.Message.FromString(kept.message), self._network.media)
+
+    def move_to_lid(self, peer: str) -> None:
+        """The chat with a number is named by LID from now on; the own companions are told."""
+        self.state.move_to_lid(peer)
+        self._outgoing.tell_moved(peer)
+
     def mark_read(self, message_id: str) -> None:
         """Send the read receipt for a received message. RefusedError 404 when the inbox has no such message."""
         self._require_online()
         kept = self.state.kept.get(message_id)
         if kept is None or kept.from_me:
             raise RefusedError(404, "messageId: this phone received no such message")
-        to = f"{kept.author}@{self.jid.server}" if kept.chat == kept.author else kept.chat
-        now = str(int(time.time()))
-        self._network.submit(self.jid, Node("receipt", {"id": message_id, "to": to, "type": "read", "t": now}))
+        to = self._directory.chat_jid(kept.chat, kept.server)
+        attrs = {"id": message_id, "to": str(to), "type": "read", "t": str(int(time.time()))}
+        if is_shared(to):
+            attrs["participant"] = str(self._directory.jid_of(kept.author, kept.server))
+        self._network.submit(self.jid, Node("receipt", attrs))
 
     def _require_online(self) -> None:
         if not self.state.online:

@@ -55,9 +55,7 @@ def build_vote(poll: Target, chosen: Sequence[str], voter_jid: str) -> e2e_pb2.M
     key = vote_key(secret, poll.message_id, poll.author_jid, voter_jid)
     sealed = AESGCM(key).encrypt(iv, plain, f"{poll.message_id}\0{voter_jid}".encode())
     update = e2e_pb2.PollUpdateMessage(
-        poll_creation_message_key=e2e_pb2.MessageKey(
-            remote_jid=poll.chat_jid, from_me=poll.from_me, id=poll.message_id
-        ),
+        poll_creation_message_key=poll.key(),
         vote=e2e_pb2.PollEncValue(enc_payload=sealed, enc_iv=iv),
         sender_timestamp_ms=int(time.time() * 1000),
     )

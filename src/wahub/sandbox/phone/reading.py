@@ -7,6 +7,7 @@ Source: Baileys Utils/messages (`normalizeMessageContent`, `getContentType`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,12 @@ def opened(message: e2e_pb2.Message) -> e2e_pb2.Message:
     return message
 
 
+def media_part(message: e2e_pb2.Message) -> tuple[str, Any] | None:
+    """Kind and field of the file in an opened message; None when it has none."""
+    fields = {descriptor.name: value for descriptor, value in message.ListFields()}
+    return next(((kind, fields[field]) for field, kind in _MEDIA.items() if field in fields), None)
+
+
 def read(message: e2e_pb2.Message) -> Said | None:
     """What the message says; None when it is not for a person's eyes."""
     if message.HasField("conversation"):
@@ -62,9 +69,9 @@ def read(message: e2e_pb2.Message) -> Said | None:
         return Said("text", message.conversation)
     if "extended_text_message" in fields:
         return Said("text", message.extended_text_message.text, more=_quoted(message.extended_text_message))
-    for field, kind in _MEDIA.items():
-        if field in fields:
-            return _media(kind, fields[field])
+    found = media_part(message)
+    if found is not None:
+        return _media(*found)
     for field in _POLLS:
         if field in fields:
             return _poll(fields[field])
@@ -91,9 +98,23 @@ def _other(message: e2e_pb2.Message, fields: dict[str, Any]) -> Said | None:
     if "poll_update_message" in fields:
         poll_id = message.poll_update_message.poll_creation_message_key.id
         return Said("vote", more={"vote": {"pollId": poll_id}})
+    for field, shown in _REPLIES.items():
+        if field in fields:
+            return _reply(*shown(fields[field]), fields[field])
     if fields.keys() <= {"message_context_info", "sender_key_distribution_message"} and message.ListFields():
         return None
     return Said("unknown")
+
+
+def _reply(kind: str, chosen: str, text: str, part: Any) -> Said:
+    return Said(kind, text, more={"reply": {"id": chosen, "text": text}} | (_quoted(part) or {}))
+
+
+_REPLIES: dict[str, Callable[[Any], tuple[str, str, str]]] = {
+    "buttons_response_message": lambda part: ("button_reply", part.selected_button_id, part.selected_display_text),
+    "template_button_reply_message": lambda part: ("button_reply", part.selected_id, part.selected_display_text),
+    "list_response_message": lambda part: ("list_reply", part.single_select_reply.selected_row_id, part.title),
+}
 
 
 def _protocol(protocol: e2e_pb2.ProtocolMessage) -> Said | None:

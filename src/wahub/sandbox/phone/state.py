@@ -1,7 +1,7 @@
 """Everything a phone remembers, and how it is stored row by row.
 
-Rows (keys start with `phone/<number>/`): `profile`, `online`, `identity`, `session/<address>`, `inbox/<seq>` and
-`kept/<id>`.
+Rows (keys start with `phone/<number>/`): `profile`, `online`, `moved`, `identity`, `session/<address>`,
+`senderkey/<group>/<address, empty for our own>`, `inbox/<seq>` and `kept/<id>`.
 Presence, counters and retry counts are not stored: after a restart they start anew, as on a phone.
 """
 
@@ -15,6 +15,7 @@ from wahub.sandbox.model import PN_SERVER, Jid
 from wahub.sandbox.phone.inbox import SeenLog
 from wahub.sandbox.phone.journal import Journal, decode, encode
 from wahub.sandbox.signal.cipher import SignalStore
+from wahub.sandbox.signal.groups import SenderKeys
 from wahub.sandbox.signal.identity import Identity
 
 MAX_KEPT = 2000
@@ -22,19 +23,24 @@ MAX_KEPT = 2000
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Who the person is: digits of number and LID, push name, and whether it is a business account."""
+    """Who the person is: digits of number and LID, push name, and whether it is a business account.
+
+    `hidden`: others know the person by the LID alone.
+    """
 
     number: str
     lid: str
     name: str
     business: bool = False
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A message the phone can still quote, react to, vote on or send again. `chat` and `author` are number digits.
+    """A message the phone can still quote, react to, vote on or send again.
 
-    `server` is the address space it travelled in: `s.whatsapp.net` or `lid`.
+    `author` is number digits, `chat` number digits or the address of a group. `server` is the address space it
+    travelled in: `s.whatsapp.net` or `lid`.
     """
 
     message_id: str
@@ -61,6 +67,8 @@ class PhoneState:
         self.presence: SeenLog[dict[str, Any]] = SeenLog()
         self.seen_ids: set[tuple[str, str]] = set()
         self.kept: dict[str, Kept] = {}
+        self.sender_keys = SenderKeys()
+        self.moved: set[str] = set()
         self._journal = journal
         self._prefix = f"phone/{profile.number}/"
         if journal is not None:
@@ -73,6 +81,13 @@ class PhoneState:
         self.online = online
         if self._journal is not None:
             self._journal.put(f"{self._prefix}online", encode(online))
+            self._journal.commit()
+
+    def move_to_lid(self, peer: str) -> None:
+        """Remember that the chat with a number is named by LID from now on."""
+        self.moved.add(peer)
+        if self._journal is not None:
+            self._journal.put(f"{self._prefix}moved", encode(sorted(self.moved)))
             self._journal.commit()
 
     def add_to_inbox(self, entry: dict[str, Any]) -> bool:
@@ -105,6 +120,12 @@ class PhoneState:
         if self._journal is not None:
             self._journal.put(f"{self._prefix}session/{address}", encode(self.sessions.dump(address)))
 
+    def sender_key_changed(self, group: str, address: str | None = None) -> None:
+        """Note that a sender key moved on: ours (no address), or the one that a device gave us."""
+        if self._journal is not None:
+            key = f"{self._prefix}senderkey/{group}/{address or ''}"
+            self._journal.put(key, encode(self.sender_keys.dump(group, address)))
+
     def identity_changed(self) -> None:
         """Note that one-time prekeys were made or used up."""
         if self._journal is not None:
@@ -120,9 +141,12 @@ class PhoneState:
         rows = {
             "profile": encode(asdict(self.profile)),
             "online": encode(self.online),
+            "moved": encode(sorted(self.moved)),
             "identity": encode(self.identity.dump()),
         }
         rows |= {f"session/{name}": encode(self.sessions.dump(name)) for name in self.sessions.addresses()}
+        for group, address in self.sender_keys.names():
+            rows[f"senderkey/{group}/{address or ''}"] = encode(self.sender_keys.dump(group, address))
         rows |= {f"inbox/{entry['seq']}": encode(entry) for entry in self.inbox.after(0)}
         rows |= {f"kept/{kept.message_id}": encode(asdict(kept)) for kept in self.kept.values()}
         return {self._prefix + key: value for key, value in rows.items()}
@@ -134,6 +158,7 @@ class PhoneState:
         own = {key.removeprefix(prefix): value for key, value in rows.items() if key.startswith(prefix)}
         state = cls(Profile(**decode(own["profile"])), Identity.load(decode(own["identity"])))
         state.online = decode(own["online"])
+        state.moved = set(decode(own["moved"])) if "moved" in own else set()
         entries = [decode(value) for key, value in own.items() if key.startswith("inbox/")]
         entries.sort(key=lambda entry: int(entry["seq"]))
         state.inbox = SeenLog(entries)
@@ -141,6 +166,9 @@ class PhoneState:
         for key, value in own.items():
             if key.startswith("session/"):
                 state.sessions.load(key.removeprefix("session/"), decode(value))
+            elif key.startswith("senderkey/"):
+                _, group, address = key.split("/")
+                state.sender_keys.load(group, address or None, decode(value))
             elif key.startswith("kept/"):
                 kept = Kept(**decode(value))
                 state.kept[kept.message_id] = kept

@@ -38,10 +38,13 @@ class Message(_message.Message):
     CONTACTS_ARRAY_MESSAGE_FIELD_NUMBER: _builtins.int
     LIVE_LOCATION_MESSAGE_FIELD_NUMBER: _builtins.int
     STICKER_MESSAGE_FIELD_NUMBER: _builtins.int
+    TEMPLATE_BUTTON_REPLY_MESSAGE_FIELD_NUMBER: _builtins.int
     DEVICE_SENT_MESSAGE_FIELD_NUMBER: _builtins.int
     MESSAGE_CONTEXT_INFO_FIELD_NUMBER: _builtins.int
     VIEW_ONCE_MESSAGE_FIELD_NUMBER: _builtins.int
+    LIST_RESPONSE_MESSAGE_FIELD_NUMBER: _builtins.int
     EPHEMERAL_MESSAGE_FIELD_NUMBER: _builtins.int
+    BUTTONS_RESPONSE_MESSAGE_FIELD_NUMBER: _builtins.int
     REACTION_MESSAGE_FIELD_NUMBER: _builtins.int
     POLL_CREATION_MESSAGE_FIELD_NUMBER: _builtins.int
     POLL_UPDATE_MESSAGE_FIELD_NUMBER: _builtins.int
@@ -77,13 +80,19 @@ class Message(_message.Message):
     @_builtins.property
     def sticker_message(self) -> Global___StickerMessage: ...
     @_builtins.property
+    def template_button_reply_message(self) -> Global___TemplateButtonReplyMessage: ...
+    @_builtins.property
     def device_sent_message(self) -> Global___DeviceSentMessage: ...
     @_builtins.property
     def message_context_info(self) -> Global___MessageContextInfo: ...
     @_builtins.property
     def view_once_message(self) -> Global___WrappedMessage: ...
     @_builtins.property
+    def list_response_message(self) -> Global___ListResponseMessage: ...
+    @_builtins.property
     def ephemeral_message(self) -> Global___WrappedMessage: ...
+    @_builtins.property
+    def buttons_response_message(self) -> Global___ButtonsResponseMessage: ...
     @_builtins.property
     def reaction_message(self) -> Global___ReactionMessage: ...
     @_builtins.property
@@ -118,10 +127,13 @@ class Message(_message.Message):
         contacts_array_message: Global___ContactsArrayMessage | None = ...,
         live_location_message: Global___LiveLocationMessage | None = ...,
         sticker_message: Global___StickerMessage | None = ...,
+        template_button_reply_message: Global___TemplateButtonReplyMessage | None = ...,
         device_sent_message: Global___DeviceSentMessage | None = ...,
         message_context_info: Global___MessageContextInfo | None = ...,
         view_once_message: Global___WrappedMessage | None = ...,
+        list_response_message: Global___ListResponseMessage | None = ...,
         ephemeral_message: Global___WrappedMessage | None = ...,
+        buttons_response_message: Global___ButtonsResponseMessage | None = ...,
         reaction_message: Global___ReactionMessage | None = ...,
         poll_creation_message: Global___PollCreationMessage | None = ...,
         poll_update_message: Global___PollUpdateMessage | None = ...,
@@ -132,12 +144,14 @@ class Message(_message.Message):
         poll_creation_message_v3: Global___PollCreationMessage | None = ...,
         ptv_message: Global___VideoMessage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_message", b"_audio_message", "_contact_message", b"_contact_message", "_contacts_array_message", b"_contacts_array_message", "_conversation", b"_conversation", "_device_sent_message", b"_device_sent_message", "_document_message", b"_document_message", "_document_with_caption_message", b"_document_with_caption_message", "_edited_message", b"_edited_message", "_ephemeral_message", b"_ephemeral_message", "_extended_text_message", b"_extended_text_message", "_image_message", b"_image_message", "_live_location_message", b"_live_location_message", "_location_message", b"_location_message", "_message_context_info", b"_message_context_info", "_poll_creation_message", b"_poll_creation_message", "_poll_creation_message_v2", b"_poll_creation_message_v2", "_poll_creation_message_v3", b"_poll_creation_message_v3", "_poll_update_message", b"_poll_update_message", "_protocol_message", b"_protocol_message", "_ptv_message", b"_ptv_message", "_reaction_message", b"_reaction_message", "_sender_key_distribution_message", b"_sender_key_distribution_message", "_sticker_message", b"_sticker_message", "_video_message", b"_video_message", "_view_once_message", b"_view_once_message", "_view_once_message_v2", b"_view_once_message_v2", "audio_message", b"audio_message", "contact_message", b"contact_message", "contacts_array_message", b"contacts_array_message", "conversation", b"conversation", "device_sent_message", b"device_sent_message", "document_message", b"document_message", "document_with_caption_message", b"document_with_caption_message", "edited_message", b"edited_message", "ephemeral_message", b"ephemeral_message", "extended_text_message", b"extended_text_message", "image_message", b"image_message", "live_location_message", b"live_location_message", "location_message", b"location_message", "message_context_info", b"message_context_info", "poll_creation_message", b"poll_creation_message", "poll_creation_message_v2", b"poll_creation_message_v2", "poll_creation_message_v3", b"poll_creation_message_v3", "poll_update_message", b"poll_update_message", "protocol_message", b"protocol_message", "ptv_message", b"ptv_message", "reaction_message", b"reaction_message", "sender_key_distribution_message", b"sender_key_distribution_message", "sticker_message", b"sticker_message", "video_message", b"video_message", "view_once_message", b"view_once_message", "view_once_message_v2", b"view_once_message_v2"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_audio_message", b"_audio_message", "_buttons_response_message", b"_buttons_response_message", "_contact_message", b"_contact_message", "_contacts_array_message", b"_contacts_array_message", "_conversation", b"_conversation", "_device_sent_message", b"_device_sent_message", "_document_message", b"_document_message", "_document_with_caption_message", b"_document_with_caption_message", "_edited_message", b"_edited_message", "_ephemeral_message", b"_ephemeral_message", "_extended_text_message", b"_extended_text_message", "_image_message", b"_image_message", "_list_response_message", b"_list_response_message", "_live_location_message", b"_live_location_message", "_location_message", b"_location_message", "_message_context_info", b"_message_context_info", "_poll_creation_message", b"_poll_creation_message", "_poll_creation_message_v2", b"_poll_creation_message_v2", "_poll_creation_message_v3", b"_poll_creation_message_v3", "_poll_update_message", b"_poll_update_message", "_protocol_message", b"_protocol_message", "_ptv_message", b"_ptv_message", "_reaction_message", b"_reaction_message", "_sender_key_distribution_message", b"_sender_key_distribution_message", "_sticker_message", b"_sticker_message", "_template_button_reply_message", b"_template_button_reply_message", "_video_message", b"_video_message", "_view_once_message", b"_view_once_message", "_view_once_message_v2", b"_view_once_message_v2", "audio_message", b"audio_message", "buttons_response_message", b"buttons_response_message", "contact_message", b"contact_message", "contacts_array_message", b"contacts_array_message", "conversation", b"conversation", "device_sent_message", b"device_sent_message", "document_message", b"document_message", "document_with_caption_message", b"document_with_caption_message", "edited_message", b"edited_message", "ephemeral_message", b"ephemeral_message", "extended_text_message", b"extended_text_message", "image_message", b"image_message", "list_response_message", b"list_response_message", "live_location_message", b"live_location_message", "location_message", b"location_message", "message_context_info", b"message_context_info", "poll_creation_message", b"poll_creation_message", "poll_creation_message_v2", b"poll_creation_message_v2", "poll_creation_message_v3", b"poll_creation_message_v3", "poll_update_message", b"poll_update_message", "protocol_message", b"protocol_message", "ptv_message", b"ptv_message", "reaction_message", b"reaction_message", "sender_key_distribution_message", b"sender_key_distribution_message", "sticker_message", b"sticker_message", "template_button_reply_message", b"template_button_reply_message", "video_message", b"video_message", "view_once_message", b"view_once_message", "view_once_message_v2", b"view_once_message_v2"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_message", b"_audio_message", "_contact_message", b"_contact_message", "_contacts_array_message", b"_contacts_array_message", "_conversation", b"_conversation", "_device_sent_message", b"_device_sent_message", "_document_message", b"_document_message", "_document_with_caption_message", b"_document_with_caption_message", "_edited_message", b"_edited_message", "_ephemeral_message", b"_ephemeral_message", "_extended_text_message", b"_extended_text_message", "_image_message", b"_image_message", "_live_location_message", b"_live_location_message", "_location_message", b"_location_message", "_message_context_info", b"_message_context_info", "_poll_creation_message", b"_poll_creation_message", "_poll_creation_message_v2", b"_poll_creation_message_v2", "_poll_creation_message_v3", b"_poll_creation_message_v3", "_poll_update_message", b"_poll_update_message", "_protocol_message", b"_protocol_message", "_ptv_message", b"_ptv_message", "_reaction_message", b"_reaction_message", "_sender_key_distribution_message", b"_sender_key_distribution_message", "_sticker_message", b"_sticker_message", "_video_message", b"_video_message", "_view_once_message", b"_view_once_message", "_view_once_message_v2", b"_view_once_message_v2", "audio_message", b"audio_message", "contact_message", b"contact_message", "contacts_array_message", b"contacts_array_message", "conversation", b"conversation", "device_sent_message", b"device_sent_message", "document_message", b"document_message", "document_with_caption_message", b"document_with_caption_message", "edited_message", b"edited_message", "ephemeral_message", b"ephemeral_message", "extended_text_message", b"extended_text_message", "image_message", b"image_message", "live_location_message", b"live_location_message", "location_message", b"location_message", "message_context_info", b"message_context_info", "poll_creation_message", b"poll_creation_message", "poll_creation_message_v2", b"poll_creation_message_v2", "poll_creation_message_v3", b"poll_creation_message_v3", "poll_update_message", b"poll_update_message", "protocol_message", b"protocol_message", "ptv_message", b"ptv_message", "reaction_message", b"reaction_message", "sender_key_distribution_message", b"sender_key_distribution_message", "sticker_message", b"sticker_message", "video_message", b"video_message", "view_once_message", b"view_once_message", "view_once_message_v2", b"view_once_message_v2"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_audio_message", b"_audio_message", "_buttons_response_message", b"_buttons_response_message", "_contact_message", b"_contact_message", "_contacts_array_message", b"_contacts_array_message", "_conversation", b"_conversation", "_device_sent_message", b"_device_sent_message", "_document_message", b"_document_message", "_document_with_caption_message", b"_document_with_caption_message", "_edited_message", b"_edited_message", "_ephemeral_message", b"_ephemeral_message", "_extended_text_message", b"_extended_text_message", "_image_message", b"_image_message", "_list_response_message", b"_list_response_message", "_live_location_message", b"_live_location_message", "_location_message", b"_location_message", "_message_context_info", b"_message_context_info", "_poll_creation_message", b"_poll_creation_message", "_poll_creation_message_v2", b"_poll_creation_message_v2", "_poll_creation_message_v3", b"_poll_creation_message_v3", "_poll_update_message", b"_poll_update_message", "_protocol_message", b"_protocol_message", "_ptv_message", b"_ptv_message", "_reaction_message", b"_reaction_message", "_sender_key_distribution_message", b"_sender_key_distribution_message", "_sticker_message", b"_sticker_message", "_template_button_reply_message", b"_template_button_reply_message", "_video_message", b"_video_message", "_view_once_message", b"_view_once_message", "_view_once_message_v2", b"_view_once_message_v2", "audio_message", b"audio_message", "buttons_response_message", b"buttons_response_message", "contact_message", b"contact_message", "contacts_array_message", b"contacts_array_message", "conversation", b"conversation", "device_sent_message", b"device_sent_message", "document_message", b"document_message", "document_with_caption_message", b"document_with_caption_message", "edited_message", b"edited_message", "ephemeral_message", b"ephemeral_message", "extended_text_message", b"extended_text_message", "image_message", b"image_message", "list_response_message", b"list_response_message", "live_location_message", b"live_location_message", "location_message", b"location_message", "message_context_info", b"message_context_info", "poll_creation_message", b"poll_creation_message", "poll_creation_message_v2", b"poll_creation_message_v2", "poll_creation_message_v3", b"poll_creation_message_v3", "poll_update_message", b"poll_update_message", "protocol_message", b"protocol_message", "ptv_message", b"ptv_message", "reaction_message", b"reaction_message", "sender_key_distribution_message", b"sender_key_distribution_message", "sticker_message", b"sticker_message", "template_button_reply_message", b"template_button_reply_message", "video_message", b"video_message", "view_once_message", b"view_once_message", "view_once_message_v2", b"view_once_message_v2"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__audio_message: _TypeAlias = _typing.Literal["audio_message"]  # noqa: Y015
     _WhichOneofArgType__audio_message: _TypeAlias = _typing.Literal["_audio_message", b"_audio_message"]  # noqa: Y015
+    _WhichOneofReturnType__buttons_response_message: _TypeAlias = _typing.Literal["buttons_response_message"]  # noqa: Y015
+    _WhichOneofArgType__buttons_response_message: _TypeAlias = _typing.Literal["_buttons_response_message", b"_buttons_response_message"]  # noqa: Y015
     _WhichOneofReturnType__contact_message: _TypeAlias = _typing.Literal["contact_message"]  # noqa: Y015
     _WhichOneofArgType__contact_message: _TypeAlias = _typing.Literal["_contact_message", b"_contact_message"]  # noqa: Y015
     _WhichOneofReturnType__contacts_array_message: _TypeAlias = _typing.Literal["contacts_array_message"]  # noqa: Y015
@@ -158,6 +172,8 @@ class Message(_message.Message):
     _WhichOneofArgType__extended_text_message: _TypeAlias = _typing.Literal["_extended_text_message", b"_extended_text_message"]  # noqa: Y015
     _WhichOneofReturnType__image_message: _TypeAlias = _typing.Literal["image_message"]  # noqa: Y015
     _WhichOneofArgType__image_message: _TypeAlias = _typing.Literal["_image_message", b"_image_message"]  # noqa: Y015
+    _WhichOneofReturnType__list_response_message: _TypeAlias = _typing.Literal["list_response_message"]  # noqa: Y015
+    _WhichOneofArgType__list_response_message: _TypeAlias = _typing.Literal["_list_response_message", b"_list_response_message"]  # noqa: Y015
     _WhichOneofReturnType__live_location_message: _TypeAlias = _typing.Literal["live_location_message"]  # noqa: Y015
     _WhichOneofArgType__live_location_message: _TypeAlias = _typing.Literal["_live_location_message", b"_live_location_message"]  # noqa: Y015
     _WhichOneofReturnType__location_message: _TypeAlias = _typing.Literal["location_message"]  # noqa: Y015
@@ -182,6 +198,8 @@ class Message(_message.Message):
     _WhichOneofArgType__sender_key_distribution_message: _TypeAlias = _typing.Literal["_sender_key_distribution_message", b"_sender_key_distribution_message"]  # noqa: Y015
     _WhichOneofReturnType__sticker_message: _TypeAlias = _typing.Literal["sticker_message"]  # noqa: Y015
     _WhichOneofArgType__sticker_message: _TypeAlias = _typing.Literal["_sticker_message", b"_sticker_message"]  # noqa: Y015
+    _WhichOneofReturnType__template_button_reply_message: _TypeAlias = _typing.Literal["template_button_reply_message"]  # noqa: Y015
+    _WhichOneofArgType__template_button_reply_message: _TypeAlias = _typing.Literal["_template_button_reply_message", b"_template_button_reply_message"]  # noqa: Y015
     _WhichOneofReturnType__video_message: _TypeAlias = _typing.Literal["video_message"]  # noqa: Y015
     _WhichOneofArgType__video_message: _TypeAlias = _typing.Literal["_video_message", b"_video_message"]  # noqa: Y015
     _WhichOneofReturnType__view_once_message: _TypeAlias = _typing.Literal["view_once_message"]  # noqa: Y015
@@ -190,6 +208,8 @@ class Message(_message.Message):
     _WhichOneofArgType__view_once_message_v2: _TypeAlias = _typing.Literal["_view_once_message_v2", b"_view_once_message_v2"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__audio_message) -> _WhichOneofReturnType__audio_message | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__buttons_response_message) -> _WhichOneofReturnType__buttons_response_message | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__contact_message) -> _WhichOneofReturnType__contact_message | None: ...
     @_typing.overload
@@ -210,6 +230,8 @@ class Message(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__extended_text_message) -> _WhichOneofReturnType__extended_text_message | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__image_message) -> _WhichOneofReturnType__image_message | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__list_response_message) -> _WhichOneofReturnType__list_response_message | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__live_location_message) -> _WhichOneofReturnType__live_location_message | None: ...
     @_typing.overload
@@ -234,6 +256,8 @@ class Message(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sender_key_distribution_message) -> _WhichOneofReturnType__sender_key_distribution_message | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sticker_message) -> _WhichOneofReturnType__sticker_message | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__template_button_reply_message) -> _WhichOneofReturnType__template_button_reply_message | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__video_message) -> _WhichOneofReturnType__video_message | None: ...
     @_typing.overload
@@ -784,6 +808,7 @@ class ProtocolMessage(_message.Message):
     EPHEMERAL_EXPIRATION_FIELD_NUMBER: _builtins.int
     EDITED_MESSAGE_FIELD_NUMBER: _builtins.int
     TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
+    LID_MIGRATION_MAPPING_SYNC_FIELD_NUMBER: _builtins.int
     type: Global___ProtocolMessage.Type.ValueType
     ephemeral_expiration: _builtins.int
     timestamp_ms: _builtins.int
@@ -791,6 +816,8 @@ class ProtocolMessage(_message.Message):
     def key(self) -> Global___MessageKey: ...
     @_builtins.property
     def edited_message(self) -> Global___Message: ...
+    @_builtins.property
+    def lid_migration_mapping_sync(self) -> Global___LidMigrationMappingSync: ...
     def __init__(
         self,
         *,
@@ -799,10 +826,11 @@ class ProtocolMessage(_message.Message):
         ephemeral_expiration: _builtins.int | None = ...,
         edited_message: Global___Message | None = ...,
         timestamp_ms: _builtins.int | None = ...,
+        lid_migration_mapping_sync: Global___LidMigrationMappingSync | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_edited_message", b"_edited_message", "_ephemeral_expiration", b"_ephemeral_expiration", "_key", b"_key", "_timestamp_ms", b"_timestamp_ms", "_type", b"_type", "edited_message", b"edited_message", "ephemeral_expiration", b"ephemeral_expiration", "key", b"key", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_edited_message", b"_edited_message", "_ephemeral_expiration", b"_ephemeral_expiration", "_key", b"_key", "_lid_migration_mapping_sync", b"_lid_migration_mapping_sync", "_timestamp_ms", b"_timestamp_ms", "_type", b"_type", "edited_message", b"edited_message", "ephemeral_expiration", b"ephemeral_expiration", "key", b"key", "lid_migration_mapping_sync", b"lid_migration_mapping_sync", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_edited_message", b"_edited_message", "_ephemeral_expiration", b"_ephemeral_expiration", "_key", b"_key", "_timestamp_ms", b"_timestamp_ms", "_type", b"_type", "edited_message", b"edited_message", "ephemeral_expiration", b"ephemeral_expiration", "key", b"key", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_edited_message", b"_edited_message", "_ephemeral_expiration", b"_ephemeral_expiration", "_key", b"_key", "_lid_migration_mapping_sync", b"_lid_migration_mapping_sync", "_timestamp_ms", b"_timestamp_ms", "_type", b"_type", "edited_message", b"edited_message", "ephemeral_expiration", b"ephemeral_expiration", "key", b"key", "lid_migration_mapping_sync", b"lid_migration_mapping_sync", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__edited_message: _TypeAlias = _typing.Literal["edited_message"]  # noqa: Y015
     _WhichOneofArgType__edited_message: _TypeAlias = _typing.Literal["_edited_message", b"_edited_message"]  # noqa: Y015
@@ -810,6 +838,8 @@ class ProtocolMessage(_message.Message):
     _WhichOneofArgType__ephemeral_expiration: _TypeAlias = _typing.Literal["_ephemeral_expiration", b"_ephemeral_expiration"]  # noqa: Y015
     _WhichOneofReturnType__key: _TypeAlias = _typing.Literal["key"]  # noqa: Y015
     _WhichOneofArgType__key: _TypeAlias = _typing.Literal["_key", b"_key"]  # noqa: Y015
+    _WhichOneofReturnType__lid_migration_mapping_sync: _TypeAlias = _typing.Literal["lid_migration_mapping_sync"]  # noqa: Y015
+    _WhichOneofArgType__lid_migration_mapping_sync: _TypeAlias = _typing.Literal["_lid_migration_mapping_sync", b"_lid_migration_mapping_sync"]  # noqa: Y015
     _WhichOneofReturnType__timestamp_ms: _TypeAlias = _typing.Literal["timestamp_ms"]  # noqa: Y015
     _WhichOneofArgType__timestamp_ms: _TypeAlias = _typing.Literal["_timestamp_ms", b"_timestamp_ms"]  # noqa: Y015
     _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
@@ -821,11 +851,279 @@ class ProtocolMessage(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__key) -> _WhichOneofReturnType__key | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lid_migration_mapping_sync) -> _WhichOneofReturnType__lid_migration_mapping_sync | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timestamp_ms) -> _WhichOneofReturnType__timestamp_ms | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
 
 Global___ProtocolMessage: _TypeAlias = ProtocolMessage  # noqa: Y015
+
+@_typing.final
+class LidMigrationMappingSync(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENCODED_MAPPING_PAYLOAD_FIELD_NUMBER: _builtins.int
+    encoded_mapping_payload: _builtins.bytes
+    """LidMigrationMappings"""
+    def __init__(
+        self,
+        *,
+        encoded_mapping_payload: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_encoded_mapping_payload", b"_encoded_mapping_payload", "encoded_mapping_payload", b"encoded_mapping_payload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_encoded_mapping_payload", b"_encoded_mapping_payload", "encoded_mapping_payload", b"encoded_mapping_payload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__encoded_mapping_payload: _TypeAlias = _typing.Literal["encoded_mapping_payload"]  # noqa: Y015
+    _WhichOneofArgType__encoded_mapping_payload: _TypeAlias = _typing.Literal["_encoded_mapping_payload", b"_encoded_mapping_payload"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__encoded_mapping_payload) -> _WhichOneofReturnType__encoded_mapping_payload | None: ...
+
+Global___LidMigrationMappingSync: _TypeAlias = LidMigrationMappingSync  # noqa: Y015
+
+@_typing.final
+class LidMigrationMappings(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Mapping(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PN_FIELD_NUMBER: _builtins.int
+        ASSIGNED_LID_FIELD_NUMBER: _builtins.int
+        LATEST_LID_FIELD_NUMBER: _builtins.int
+        pn: _builtins.int
+        assigned_lid: _builtins.int
+        latest_lid: _builtins.int
+        def __init__(
+            self,
+            *,
+            pn: _builtins.int | None = ...,
+            assigned_lid: _builtins.int | None = ...,
+            latest_lid: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_assigned_lid", b"_assigned_lid", "_latest_lid", b"_latest_lid", "_pn", b"_pn", "assigned_lid", b"assigned_lid", "latest_lid", b"latest_lid", "pn", b"pn"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_assigned_lid", b"_assigned_lid", "_latest_lid", b"_latest_lid", "_pn", b"_pn", "assigned_lid", b"assigned_lid", "latest_lid", b"latest_lid", "pn", b"pn"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__assigned_lid: _TypeAlias = _typing.Literal["assigned_lid"]  # noqa: Y015
+        _WhichOneofArgType__assigned_lid: _TypeAlias = _typing.Literal["_assigned_lid", b"_assigned_lid"]  # noqa: Y015
+        _WhichOneofReturnType__latest_lid: _TypeAlias = _typing.Literal["latest_lid"]  # noqa: Y015
+        _WhichOneofArgType__latest_lid: _TypeAlias = _typing.Literal["_latest_lid", b"_latest_lid"]  # noqa: Y015
+        _WhichOneofReturnType__pn: _TypeAlias = _typing.Literal["pn"]  # noqa: Y015
+        _WhichOneofArgType__pn: _TypeAlias = _typing.Literal["_pn", b"_pn"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__assigned_lid) -> _WhichOneofReturnType__assigned_lid | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__latest_lid) -> _WhichOneofReturnType__latest_lid | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__pn) -> _WhichOneofReturnType__pn | None: ...
+
+    MAPPINGS_FIELD_NUMBER: _builtins.int
+    CHAT_DB_MIGRATION_TIMESTAMP_FIELD_NUMBER: _builtins.int
+    chat_db_migration_timestamp: _builtins.int
+    @_builtins.property
+    def mappings(self) -> _containers.RepeatedCompositeFieldContainer[Global___LidMigrationMappings.Mapping]: ...
+    def __init__(
+        self,
+        *,
+        mappings: _abc.Iterable[Global___LidMigrationMappings.Mapping] | None = ...,
+        chat_db_migration_timestamp: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_chat_db_migration_timestamp", b"_chat_db_migration_timestamp", "chat_db_migration_timestamp", b"chat_db_migration_timestamp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_chat_db_migration_timestamp", b"_chat_db_migration_timestamp", "chat_db_migration_timestamp", b"chat_db_migration_timestamp", "mappings", b"mappings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__chat_db_migration_timestamp: _TypeAlias = _typing.Literal["chat_db_migration_timestamp"]  # noqa: Y015
+    _WhichOneofArgType__chat_db_migration_timestamp: _TypeAlias = _typing.Literal["_chat_db_migration_timestamp", b"_chat_db_migration_timestamp"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__chat_db_migration_timestamp) -> _WhichOneofReturnType__chat_db_migration_timestamp | None: ...
+
+Global___LidMigrationMappings: _TypeAlias = LidMigrationMappings  # noqa: Y015
+
+@_typing.final
+class ButtonsResponseMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Type:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _TypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ButtonsResponseMessage._Type.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        UNKNOWN: ButtonsResponseMessage._Type.ValueType  # 0
+        DISPLAY_TEXT: ButtonsResponseMessage._Type.ValueType  # 1
+
+    class Type(_Type, metaclass=_TypeEnumTypeWrapper): ...
+    UNKNOWN: ButtonsResponseMessage.Type.ValueType  # 0
+    DISPLAY_TEXT: ButtonsResponseMessage.Type.ValueType  # 1
+
+    SELECTED_BUTTON_ID_FIELD_NUMBER: _builtins.int
+    SELECTED_DISPLAY_TEXT_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    selected_button_id: _builtins.str
+    selected_display_text: _builtins.str
+    type: Global___ButtonsResponseMessage.Type.ValueType
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
+    def __init__(
+        self,
+        *,
+        selected_button_id: _builtins.str | None = ...,
+        selected_display_text: _builtins.str | None = ...,
+        context_info: Global___ContextInfo | None = ...,
+        type: Global___ButtonsResponseMessage.Type.ValueType | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_info", b"_context_info", "_selected_button_id", b"_selected_button_id", "_selected_display_text", b"_selected_display_text", "_type", b"_type", "context_info", b"context_info", "selected_button_id", b"selected_button_id", "selected_display_text", b"selected_display_text", "type", b"type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_info", b"_context_info", "_selected_button_id", b"_selected_button_id", "_selected_display_text", b"_selected_display_text", "_type", b"_type", "context_info", b"context_info", "selected_button_id", b"selected_button_id", "selected_display_text", b"selected_display_text", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__context_info: _TypeAlias = _typing.Literal["context_info"]  # noqa: Y015
+    _WhichOneofArgType__context_info: _TypeAlias = _typing.Literal["_context_info", b"_context_info"]  # noqa: Y015
+    _WhichOneofReturnType__selected_button_id: _TypeAlias = _typing.Literal["selected_button_id"]  # noqa: Y015
+    _WhichOneofArgType__selected_button_id: _TypeAlias = _typing.Literal["_selected_button_id", b"_selected_button_id"]  # noqa: Y015
+    _WhichOneofReturnType__selected_display_text: _TypeAlias = _typing.Literal["selected_display_text"]  # noqa: Y015
+    _WhichOneofArgType__selected_display_text: _TypeAlias = _typing.Literal["_selected_display_text", b"_selected_display_text"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__context_info) -> _WhichOneofReturnType__context_info | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__selected_button_id) -> _WhichOneofReturnType__selected_button_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__selected_display_text) -> _WhichOneofReturnType__selected_display_text | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+
+Global___ButtonsResponseMessage: _TypeAlias = ButtonsResponseMessage  # noqa: Y015
+
+@_typing.final
+class ListResponseMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _ListType:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ListTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ListResponseMessage._ListType.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        UNKNOWN: ListResponseMessage._ListType.ValueType  # 0
+        SINGLE_SELECT: ListResponseMessage._ListType.ValueType  # 1
+
+    class ListType(_ListType, metaclass=_ListTypeEnumTypeWrapper): ...
+    UNKNOWN: ListResponseMessage.ListType.ValueType  # 0
+    SINGLE_SELECT: ListResponseMessage.ListType.ValueType  # 1
+
+    @_typing.final
+    class SingleSelectReply(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SELECTED_ROW_ID_FIELD_NUMBER: _builtins.int
+        selected_row_id: _builtins.str
+        def __init__(
+            self,
+            *,
+            selected_row_id: _builtins.str | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_selected_row_id", b"_selected_row_id", "selected_row_id", b"selected_row_id"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_selected_row_id", b"_selected_row_id", "selected_row_id", b"selected_row_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__selected_row_id: _TypeAlias = _typing.Literal["selected_row_id"]  # noqa: Y015
+        _WhichOneofArgType__selected_row_id: _TypeAlias = _typing.Literal["_selected_row_id", b"_selected_row_id"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__selected_row_id) -> _WhichOneofReturnType__selected_row_id | None: ...
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    LIST_TYPE_FIELD_NUMBER: _builtins.int
+    SINGLE_SELECT_REPLY_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    list_type: Global___ListResponseMessage.ListType.ValueType
+    description: _builtins.str
+    @_builtins.property
+    def single_select_reply(self) -> Global___ListResponseMessage.SingleSelectReply: ...
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
+    def __init__(
+        self,
+        *,
+        title: _builtins.str | None = ...,
+        list_type: Global___ListResponseMessage.ListType.ValueType | None = ...,
+        single_select_reply: Global___ListResponseMessage.SingleSelectReply | None = ...,
+        context_info: Global___ContextInfo | None = ...,
+        description: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_info", b"_context_info", "_description", b"_description", "_list_type", b"_list_type", "_single_select_reply", b"_single_select_reply", "_title", b"_title", "context_info", b"context_info", "description", b"description", "list_type", b"list_type", "single_select_reply", b"single_select_reply", "title", b"title"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_info", b"_context_info", "_description", b"_description", "_list_type", b"_list_type", "_single_select_reply", b"_single_select_reply", "_title", b"_title", "context_info", b"context_info", "description", b"description", "list_type", b"list_type", "single_select_reply", b"single_select_reply", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__context_info: _TypeAlias = _typing.Literal["context_info"]  # noqa: Y015
+    _WhichOneofArgType__context_info: _TypeAlias = _typing.Literal["_context_info", b"_context_info"]  # noqa: Y015
+    _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
+    _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__list_type: _TypeAlias = _typing.Literal["list_type"]  # noqa: Y015
+    _WhichOneofArgType__list_type: _TypeAlias = _typing.Literal["_list_type", b"_list_type"]  # noqa: Y015
+    _WhichOneofReturnType__single_select_reply: _TypeAlias = _typing.Literal["single_select_reply"]  # noqa: Y015
+    _WhichOneofArgType__single_select_reply: _TypeAlias = _typing.Literal["_single_select_reply", b"_single_select_reply"]  # noqa: Y015
+    _WhichOneofReturnType__title: _TypeAlias = _typing.Literal["title"]  # noqa: Y015
+    _WhichOneofArgType__title: _TypeAlias = _typing.Literal["_title", b"_title"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__context_info) -> _WhichOneofReturnType__context_info | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__list_type) -> _WhichOneofReturnType__list_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__single_select_reply) -> _WhichOneofReturnType__single_select_reply | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__title) -> _WhichOneofReturnType__title | None: ...
+
+Global___ListResponseMessage: _TypeAlias = ListResponseMessage  # noqa: Y015
+
+@_typing.final
+class TemplateButtonReplyMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SELECTED_ID_FIELD_NUMBER: _builtins.int
+    SELECTED_DISPLAY_TEXT_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    SELECTED_INDEX_FIELD_NUMBER: _builtins.int
+    selected_id: _builtins.str
+    selected_display_text: _builtins.str
+    selected_index: _builtins.int
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
+    def __init__(
+        self,
+        *,
+        selected_id: _builtins.str | None = ...,
+        selected_display_text: _builtins.str | None = ...,
+        context_info: Global___ContextInfo | None = ...,
+        selected_index: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_context_info", b"_context_info", "_selected_display_text", b"_selected_display_text", "_selected_id", b"_selected_id", "_selected_index", b"_selected_index", "context_info", b"context_info", "selected_display_text", b"selected_display_text", "selected_id", b"selected_id", "selected_index", b"selected_index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_context_info", b"_context_info", "_selected_display_text", b"_selected_display_text", "_selected_id", b"_selected_id", "_selected_index", b"_selected_index", "context_info", b"context_info", "selected_display_text", b"selected_display_text", "selected_id", b"selected_id", "selected_index", b"selected_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__context_info: _TypeAlias = _typing.Literal["context_info"]  # noqa: Y015
+    _WhichOneofArgType__context_info: _TypeAlias = _typing.Literal["_context_info", b"_context_info"]  # noqa: Y015
+    _WhichOneofReturnType__selected_display_text: _TypeAlias = _typing.Literal["selected_display_text"]  # noqa: Y015
+    _WhichOneofArgType__selected_display_text: _TypeAlias = _typing.Literal["_selected_display_text", b"_selected_display_text"]  # noqa: Y015
+    _WhichOneofReturnType__selected_id: _TypeAlias = _typing.Literal["selected_id"]  # noqa: Y015
+    _WhichOneofArgType__selected_id: _TypeAlias = _typing.Literal["_selected_id", b"_selected_id"]  # noqa: Y015
+    _WhichOneofReturnType__selected_index: _TypeAlias = _typing.Literal["selected_index"]  # noqa: Y015
+    _WhichOneofArgType__selected_index: _TypeAlias = _typing.Literal["_selected_index", b"_selected_index"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__context_info) -> _WhichOneofReturnType__context_info | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__selected_display_text) -> _WhichOneofReturnType__selected_display_text | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__selected_id) -> _WhichOneofReturnType__selected_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__selected_index) -> _WhichOneofReturnType__selected_index | None: ...
+
+Global___TemplateButtonReplyMessage: _TypeAlias = TemplateButtonReplyMessage  # noqa: Y015
 
 @_typing.final
 class DeviceSentMessage(_message.Message):

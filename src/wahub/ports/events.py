@@ -1,0 +1,87 @@
+"""The parts of a transaction that tell callers what happened: the event log, endpoints, dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from wahub.domain.endpoint import Secrets, Trouble
+from wahub.domain.event import LoggedEvent, Span
+from wahub.domain.ids import InstanceId
+from wahub.domain.webhook import Delivery
+
+
+class Events(Protocol):
+    """The event log. Whoever changes an instance adds what happened, in the same transaction."""
+
+    def add(self, event: LoggedEvent) -> int:
+        """Insert; returns its position."""
+
+    def after(self, instance: InstanceId, sequence: int, limit: int) -> Sequence[LoggedEvent]:
+        """Events of one instance beyond that number, in order."""
+
+    def since(self, position: int, limit: int) -> Sequence[LoggedEvent]:
+        """Events of all instances beyond that position, in order; none that an event under way could still precede."""
+
+    def span(self, instance: InstanceId) -> Span:
+        """What the log holds; InstanceNotFoundError when there is no such instance."""
+
+    def position_of(self, instance: InstanceId, sequence: int) -> int | None:
+        """The position of an event that is still kept."""
+
+    def newest(self) -> int:
+        """The position of the last event of all; 0 when there is none."""
+
+    def end_secrets(self, before: float, instance: InstanceId | None = None) -> int:
+        """Take the secrets out of bodies: those that died by then, or all of one instance. Returns how many."""
+
+    def forget(self, before: float, position: int, limit: int) -> int | None:
+        """Look at `limit` events beyond a position and remove those that are older, unless a delivery still waits.
+
+        Returns the position to go on from; None when nothing older is left.
+        """
+
+
+class Endpoints(Protocol):
+    """What is known of endpoints, and the secrets of instances."""
+
+    def trouble(self, instance: InstanceId, url: str) -> Trouble | None:
+        """None while all is well."""
+
+    def note(self, trouble: Trouble) -> None:
+        """Insert or replace."""
+
+    def recover(self, instance: InstanceId, url: str) -> Trouble | None:
+        """Forget the trouble; returns what it was."""
+
+    def wake(self, instance: InstanceId, url: str, now: float) -> int:
+        """Make waiting retries due, except of events that stepped aside; returns how many."""
+
+    def took_since(self, instance: InstanceId, url: str, since: float) -> bool:
+        """Whether the endpoint took anything from then on."""
+
+    def secrets(self, instance: InstanceId) -> Secrets:
+        """Blank when the instance has none of its own."""
+
+    def set_secrets(self, instance: InstanceId, secrets: Secrets) -> None:
+        """Insert or replace."""
+
+
+class DeadLetters(Protocol):
+    """Deliveries that were given up."""
+
+    def list(self, instance: InstanceId, limit: int) -> Sequence[Delivery]:
+        """The latest first."""
+
+    def count(self, instance: InstanceId) -> int: ...
+
+    def find(self, instance: InstanceId, event_id: str) -> Delivery | None: ...
+
+    def revive(self, instance: InstanceId, event_id: str | None, url: str, now: float, expires_at: float) -> int:
+        """Make one or all (None) pending again, to that URL, with no attempts counted; returns how many.
+
+        A pairing code is left dead.
+        """
+
+    def bury_overdue(self, now: float, reason: str) -> int:
+        """Give up what waits for an endpoint that is held, and whose time is over; returns how many."""
