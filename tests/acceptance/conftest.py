@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.support.box import Box
 from tests.support.gateway import Gateway
+from tests.support.scene import Scene, Stage, open_stage
 
 _NAMES = itertools.count(1)
 
@@ -46,6 +47,28 @@ def new_gateway(tmp_path: Path, box: Box) -> Iterator[Callable[..., Gateway]]:
     yield make
     for gateway in made:
         gateway.close()
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Where things happen to links: a sandbox and a gateway with short waits, and a neighbour who is left alone."""
+    settings = {
+        "WHATSAPP_CONNECT_TIMEOUT_MS": "2500",
+        "READY_POLL_INTERVAL_MS": "1000",
+        "SEND_ACK_TIMEOUT_MS": "700",
+        "LINK_KEEP_ALIVE_MS": "1500",
+        "REPLACED_WAIT_MS": "500",
+        "EXTENDED_RESTRICTION_COOLDOWN_HOURS": "0.0006",
+    }
+    with open_stage(tmp_path_factory.mktemp("stage"), **settings) as stage:
+        yield stage
+
+
+@pytest.fixture
+def scene(stage: Stage, name: str) -> Iterator[Scene]:
+    """A linked instance on the stage; afterwards, what always holds is looked at."""
+    with stage.scene(name) as scene:
+        yield scene
 
 
 @pytest.fixture

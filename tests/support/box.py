@@ -44,6 +44,19 @@ class Phone:
         """Whether a linked device has a live socket."""
         return any(device["connected"] for device in self.devices())
 
+    def type_code(self, code: str) -> dict[str, Any]:
+        """Type a linking code; returns the linked device."""
+        return self.box.control("POST", f"phones/{self.number}/pair", {"code": code})
+
+    def switch(self, *, on: bool) -> None:
+        """Switch the phone on or off."""
+        self.box.control("POST", f"phones/{self.number}/online", {"online": on})
+
+    def inject(self, fault: dict[str, Any]) -> None:
+        """Do this to the live socket of its only linked device."""
+        (device,) = self.devices()
+        self.box.control("POST", f"phones/{self.number}/devices/{device['id']}/inject", {"fault": fault})
+
     def unlink(self) -> None:
         """The person removes every linked device."""
         for device in self.devices():
@@ -86,6 +99,8 @@ class Box:
 
     directory: Path
     keep_state: bool = False
+    flags: tuple[str, ...] = ()
+    """More flags of the command."""
     forgiven: set[str] = field(default_factory=set)
     """Kinds of violation that the running test provokes on purpose."""
     _command: Command | None = None
@@ -97,7 +112,7 @@ class Box:
     def start(self) -> Box:
         """Start it and wait until it listens."""
         self._runs += 1
-        arguments = ["sandbox", "--port", str(self._port), "--seed", "acceptance"]
+        arguments = ["sandbox", "--port", str(self._port), "--seed", "acceptance", *self.flags]
         if self.keep_state:
             arguments += ["--state", str(self.directory / "state")]
         self._command = Command(f"sandbox-{self._runs}", arguments, self.directory, {})
@@ -109,6 +124,11 @@ class Box:
         """Stop it and wait."""
         if self._command is not None and self._command.code is None:
             assert self._command.stop(signal.SIGTERM) == 0, self._command.log_tail()
+
+    def kill(self) -> None:
+        """kill -9: WhatsApp is gone without a word."""
+        if self._command is not None:
+            self._command.kill()
 
     def close(self) -> None:
         """Kill what runs, for teardown."""
@@ -139,6 +159,19 @@ class Box:
         number = f"2012{next(_NUMBERS):07}"
         self.control("POST", "phones", {"number": number, "name": name or f"Person {number[-3:]}"})
         return Phone(self, number)
+
+    # --- what goes wrong ---------------------------------------------------------------------------------------------
+
+    def arm(self, do: dict[str, Any], times: int = 1, **match: Any) -> str:
+        """Arm a fault (docs/sandbox.md); 0 times is no limit. Returns its id."""
+        return str(self.control("POST", "faults", {"match": match, "do": do, "times": times})["id"])
+
+    def disarm(self, fault: str) -> None:
+        """End an armed fault, if it has not ended by itself."""
+        if fault in {armed["id"] for armed in self.control("GET", "faults")["faults"]}:
+            self.control("DELETE", f"faults/{fault}")
+
+    # --- what was seen -----------------------------------------------------------------------------------------------
 
     def stats(self) -> dict[str, Any]:
         """Counters, violations and unknown queries since the start."""

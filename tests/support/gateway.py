@@ -6,6 +6,7 @@ Whatever tests send through this helper is remembered, and `check_logs` fails if
 from __future__ import annotations
 
 import base64
+import json
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -193,6 +194,13 @@ class Gateway:
 
     def log_tail(self) -> str:
         return f"--- {self.command.name}:\n{self.command.log_tail()}"
+
+    def machine_events(self) -> list[dict[str, Any]]:
+        """The machine events of all runs (contract G.3). Every line of a log must be JSON, but for one half written."""
+        lines = [
+            line for run in self.runs for line in run.err.read_text(errors="replace").rpartition("\n")[0].splitlines()
+        ]
+        return [found for line in lines if (found := json.loads(line)).get("logger") == "wahub.events"]
 
     def check_logs(self) -> None:
         """No secret, text, QR code or number in any log or on stdout; stdout has JSON lines only."""

@@ -99,6 +99,11 @@ class Command:
         """The end of its log, for failure messages."""
         return "\n".join(self.err.read_text(errors="replace").splitlines()[-lines:])
 
+    def children(self) -> list[int]:
+        """Processes that it started and that run."""
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        return [int(pid) for pid in listed.read_text().split()] if listed.exists() else []
+
     # --- its life ----------------------------------------------------------------------------------------------------
 
     @property

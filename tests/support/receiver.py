@@ -33,12 +33,14 @@ class Received:
 
 
 class WebhookReceiver:
-    """Listens on a free loopback port until `close`; answers 200."""
+    """Listens on a free loopback port until `close`; answers 200, or nothing while it `hangs`."""
 
     def __init__(self, secret: str) -> None:
         self.secret = secret
         self._seen: list[Received] = []
         self._changed = threading.Condition()
+        self._answers = threading.Event()
+        self._answers.set()
         self._server = _Server(("127.0.0.1", 0), _handler_for(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -57,6 +59,18 @@ class WebhookReceiver:
         with self._changed:
             self._seen.append(received)
             self._changed.notify_all()
+
+    def hang(self) -> None:
+        """Take requests and answer none, until `answer`."""
+        self._answers.clear()
+
+    def answer(self) -> None:
+        """Answer again, those that wait included."""
+        self._answers.set()
+
+    def may_answer(self) -> None:
+        """Wait while it hangs."""
+        self._answers.wait()
 
     def all(self, event: str | None = None, instance: str | None = None) -> list[Received]:
         """What arrived so far, in order of arrival."""
@@ -88,6 +102,7 @@ class WebhookReceiver:
                 self._changed.wait(left)
 
     def close(self) -> None:
+        self.answer()
         self._server.shutdown()
         self._server.server_close()
 
@@ -106,6 +121,7 @@ def _handler_for(receiver: WebhookReceiver) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             receiver.take(body, {name.lower(): value for name, value in self.headers.items()})
+            receiver.may_answer()
             self.send_response(200)
             self.send_header("Content-Length", "2")
             self.end_headers()

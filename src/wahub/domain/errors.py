@@ -22,6 +22,7 @@ WahubError
 │   ├── LinkLostError            the link closed before or during a call
 │   ├── EngineDownError          the engine process is not running
 │   └── PairingRefusedError      no pairing code can be had on this link now
+├── OvertakenError               what a timer wanted to act on is no more: nothing is done
 └── IllegalTransitionError       the state table forbids it: a bug, never a caller's mistake
 """
 
@@ -150,6 +151,10 @@ class EngineDownError(LinkError):
 
 class PairingRefusedError(LinkError):
     """No pairing code can be had: the text says why, without the number."""
+
+
+class OvertakenError(WahubError):
+    """The fact that a timer rang for was gone when it acted; nothing was changed."""
 
 
 class IllegalTransitionError(WahubError):

@@ -155,6 +155,7 @@ _RECONNECTING = {
     Event.REPLACED: State.PAUSED,
     Event.RESTRICTED: State.RESTRICTED,
     Event.LIMIT_REACHED: State.PAUSED,
+    Event.EXHAUSTED: State.NEEDS_QR,
     Event.READY_TIMED_OUT: State.PAUSED,
     Event.FAILED: State.ERROR,
 }
@@ -165,18 +166,15 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         **_RECONNECTING,
         Event.PAIRED: State.CONNECTING,
         Event.PAIRING_LOST: State.CONNECTING,
-        Event.EXHAUSTED: State.NEEDS_QR,
     },
     State.DISCONNECTED: {
         **_RECONNECTING,
         Event.PAIRED: State.DISCONNECTED,
-        Event.EXHAUSTED: State.NEEDS_QR,
     },
     State.PAUSED: {
         **_RECONNECTING,
         Event.PAIRED: State.PAUSED,
         Event.COOLDOWN_OVER: State.DISCONNECTED,
-        Event.EXHAUSTED: State.NEEDS_QR,
     },
     State.READY: {
         # LINK_STARTED, LINK_RETRIED: the end of the last link was not written down, because its worker died or the

@@ -41,6 +41,7 @@ class IncidentKind(StrEnum):
     QR_TIMEOUT = "qr_timeout"
     WEBHOOK_PAUSED = "webhook_paused"
     WEBHOOK_DISABLED = "webhook_disabled"
+    MESSAGE_REFUSED = "message_refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ _STEADY = 60.0
 """Seconds after which a link that was up is not part of a loop any more."""
 _QUICK_RESTARTS = 5
 _EXHAUSTED_WAIT = 5.0
-_RESTART_SPREAD = 30.0
+RESTART_SPREAD = 30.0
 _OVER = (State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED)
 _DEAD = (Disconnect.LOGGED_OUT, Disconnect.MULTIDEVICE_MISMATCH)
 
@@ -219,7 +219,7 @@ def _remember(record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Lifec
 
 
 def _limited(record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Next:
-    wait = policy.window + policy.limit_extra + _RESTART_SPREAD * ended.unit
+    wait = policy.window + policy.limit_extra + RESTART_SPREAD * ended.unit
     paused = replace(record, paused_until=ended.at + wait, pause_reason="restart_limit")
     return Next(Event.LIMIT_REACHED, wait, paused, 0, IncidentKind.RESTART_LIMIT)
 

@@ -48,17 +48,23 @@ class Endings:
         self._sight = sight
         self._reach = reach
 
-    async def note(self, event: Closed, verdict: Verdict | None) -> Next | None:
-        """Store the end and what follows; None if that was done by whoever ended it, or the term is over."""
+    async def note(self, event: Closed, verdict: Verdict | None, *, again: bool = False) -> Next | None:
+        """Store the end and what follows; None if that was done by whoever ended it, or the term is over.
+
+        `again`: it was tried before and could not be stored, so nobody else is told once more.
+        """
         self._sight.last_stage = event.stage
         if verdict is not None and verdict.silent and event.reason in (*_OURS, *_NETWORK, verdict.reason):
             # Whether the network was quicker makes no difference to what was decided.
+            self._reach.spare(self._lease.instance)
             return None
         if verdict is not None and event.reason in _OURS:
             event = replace(event, reason=verdict.reason, detail=verdict.detail)
         elif event.reason is Disconnect.CLOSED_BY_US:
+            self._reach.spare(self._lease.instance)
             return None
-        self._tell_reach(event, by_us=verdict is not None and verdict.reason is not Disconnect.TIMED_OUT)
+        if not again:
+            self._tell_reach(event, by_us=verdict is not None and verdict.reason is not Disconnect.TIMED_OUT)
         return await self._store(event, None if verdict is None else verdict.cooldown)
 
     async def _store(self, event: Closed, cooldown: float | None) -> Next:
@@ -84,11 +90,17 @@ class Endings:
     def _tell_reach(self, event: Closed, *, by_us: bool) -> None:
         instance, now = self._lease.instance, self._deps.clock.monotonic()
         if event.stage is Stage.UNREACHED:
-            if not by_us:
+            if by_us:
+                self._reach.spare(instance)
+            else:
                 self._reach.missed(instance, now)
             return
-        if event.reason is not Disconnect.ENGINE_DIED and event.code is not None:
+        if event.stage is Stage.OPEN and event.reason in _NETWORK:
+            # Its code may be the engine's own word for silence: it does not show that the way is open.
+            if not by_us:
+                self._reach.lost(instance, now)
+        elif event.reason is not Disconnect.ENGINE_DIED and event.code is not None:
             # The server said something: the way is open.
             self._reach.reached(instance, now)
-        if event.stage is Stage.OPEN and not by_us and event.reason in _NETWORK:
-            self._reach.lost(instance, now)
+        else:
+            self._reach.spare(instance)

@@ -48,9 +48,10 @@ class Leaser:
         """Renew this holder's lease from now on."""
         self._holders[instance] = holder
 
-    def forget(self, instance: InstanceId) -> None:
-        """Stop renewing."""
-        self._holders.pop(instance, None)
+    def forget(self, instance: InstanceId, holder: Holder) -> None:
+        """Stop renewing for this holder; another may have followed it."""
+        if self._holders.get(instance) is holder:
+            del self._holders[instance]
 
     async def claim(self, instance: InstanceId) -> tuple[Lease, float] | None:
         """A new term and its monotonic end, or None while another worker holds one."""

@@ -24,6 +24,7 @@ from wahub.domain.retry import ReconnectLadder
 
 _MASS = 5
 _MASS_WITHIN = 10.0
+_SPARED_WAIT = 1.0
 _PROBE_PATIENCE = 90.0
 """A probe that says nothing for this long (its instance may be gone) makes room for another."""
 
@@ -81,6 +82,7 @@ class Reach:
         route.turns.pop(instance, None)
         if route.probe == instance:
             route.probe = None
+            self._hint_all(route)
         if not route.members:
             del self._routes[proxy]
 
@@ -136,6 +138,15 @@ class Reach:
             route.attempts += 1
             route.next_probe = now + self._ladder.delay(route.attempts, self._random())
             route.probe = None
+            self._hint_all(route)
+
+    def spare(self, instance: InstanceId) -> None:
+        """If it was the probe, it found nothing out: another may try."""
+        route = self._route(instance)
+        if route is not None and route.probe == instance:
+            route.probe = None
+            # Not at once: each of the others might end in the same way.
+            route.next_probe = max(route.next_probe, route.probe_at + _SPARED_WAIT)
             self._hint_all(route)
 
     def lost(self, instance: InstanceId, now: float) -> None:

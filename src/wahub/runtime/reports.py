@@ -2,7 +2,7 @@
 
 They are written several at a time: what came while one write was under way shares the next one. A received message is
 acknowledged to the engine only after its commit. A write that fails closes the link: what was not acknowledged is
-reported again by the next one.
+reported again by the next one. A single message that the store refuses stays in the spool and ends no link.
 """
 
 from __future__ import annotations
@@ -10,15 +10,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import structlog
+
+from wahub.domain.errors import InstanceNotFoundError, StaleLeaseError
 from wahub.domain.ids import MessageId
 from wahub.domain.inbox import from_engine
 from wahub.domain.lease import Lease
+from wahub.domain.lifecycle import Incident, IncidentKind
 from wahub.domain.outbox import DeliveryMark
 from wahub.ports.engine import Acked, Inbound, Link, LinkEvent, Receipted
 from wahub.ports.store import Tx
 from wahub.ports.wakeup import WEBHOOKS, outbox_topic, settled_topic
 from wahub.runtime.deps import RuntimeDeps
 from wahub.services import inbox, outbox
+
+log = structlog.get_logger("wahub.runner")
 
 _MARKS = {
     "delivered": DeliveryMark.DELIVERED,
@@ -29,6 +35,10 @@ _MARKS = {
     "retry": DeliveryMark.SERVER,
     "sender": DeliveryMark.SERVER,
 }
+
+
+_Proof = tuple[tuple[MessageId, ...], DeliveryMark]
+"""Messages of ours, and what an event proves about them."""
 
 
 class ReportBatch:
@@ -69,14 +79,47 @@ class ReportBatch:
                 events, self._waiting = self._waiting, []
                 inbound = [event for event in events if isinstance(event, Inbound)]
                 proofs = [proof for event in events if (proof := _proof(event)) is not None]
-                await self._write(inbound, proofs, self._deps.clock.now())
+                try:
+                    await self._write(inbound, proofs, self._deps.clock.now())
+                except (StaleLeaseError, InstanceNotFoundError):
+                    raise
+                except Exception as error:  # noqa: BLE001 - told apart there
+                    await self._one_by_one(inbound, proofs, error)
         except Exception:
             await self._link.close()
             raise
 
-    async def _write(
-        self, inbound: Sequence[Inbound], proofs: Sequence[tuple[tuple[MessageId, ...], DeliveryMark]], now: float
-    ) -> None:
+    async def _one_by_one(self, inbound: Sequence[Inbound], proofs: Sequence[_Proof], error: Exception) -> None:
+        """A write failed: because of the store, or because of one of its messages.
+
+        One that the store refuses, though it takes others, must not end the link again and again. It is left in the
+        engine's spool, told by an incident, and tried again with the next link. Raises `error` when it is the store.
+        """
+        deps, lease = self._deps, self._lease
+        if not inbound:
+            raise error
+        await self._write((), proofs, deps.clock.now())
+        for event in inbound:
+            try:
+                await self._write([event], (), deps.clock.now())
+            except (StaleLeaseError, InstanceNotFoundError):
+                raise
+            except Exception as refused:  # noqa: BLE001 - whatever is wrong with this message
+                await deps.database.write(lambda tx: tx.fence(lease))
+                log.error("a message cannot be stored", instance=lease.instance, error=type(refused).__name__)
+                await self._tell_refused(type(refused).__name__)
+
+    async def _tell_refused(self, why: str) -> None:
+        lease, now = self._lease, self._deps.clock.now()
+        incident = Incident(IncidentKind.MESSAGE_REFUSED, f"a received message stays in the spool: {why}", now)
+
+        def work(tx: Tx) -> None:
+            tx.fence(lease)
+            tx.lifecycles.add_incident(lease.instance, incident)
+
+        await self._deps.database.write(work)
+
+    async def _write(self, inbound: Sequence[Inbound], proofs: Sequence[_Proof], now: float) -> None:
         lease, deps = self._lease, self._deps
         received = [(from_engine(lease.instance, event.body), deps.new_id()) for event in inbound]
 
@@ -98,7 +141,7 @@ class ReportBatch:
             deps.wakeup.notify(WEBHOOKS)
 
 
-def _proof(event: LinkEvent) -> tuple[tuple[MessageId, ...], DeliveryMark] | None:
+def _proof(event: LinkEvent) -> _Proof | None:
     """What an event proves about messages of ours; None if nothing."""
     match event:
         case Acked(message_id, None):

@@ -105,13 +105,18 @@ class Restore:
         try:
             await self._wait_for_memory()
             await self._one(row.item)
+        except Exception as error:  # noqa: BLE001 - any fault of the store: it must not end the row
+            log.error("a start will be tried again", instance=row.item.instance, error=type(error).__name__)
+            self._again(row.item)
         finally:
             self._processing -= 1
             self._last_at = clock.now()
             self._attempted(row.item.instance)
-        if self._rows:
-            await clock.sleep(self._rest(clock.monotonic() - began))
-        free.release()
+        try:
+            if self._rows:
+                await clock.sleep(self._rest(clock.monotonic() - began))
+        finally:
+            free.release()
 
     def _rest(self, took: float) -> float:
         """A fixed cooldown counts from the end of a start, the jitter from its beginning: hundreds shall fit in."""
@@ -146,8 +151,11 @@ class Restore:
         if attempts >= self._policy.max_attempts:
             await self._give_up(item.instance, f"RESTORE_MAX_ATTEMPTS: {failed}")
             return
-        due = self._deps.clock.monotonic() + self._policy.backoff.delay(attempts)
-        self._rows.append(_Row(replace(item, attempts=attempts), due))
+        self._again(replace(item, attempts=attempts))
+
+    def _again(self, item: RestoreItem) -> None:
+        due = self._deps.clock.monotonic() + self._policy.backoff.delay(max(item.attempts, 1))
+        self._rows.append(_Row(item, due))
         self._news.set()
 
     async def _wait_for_memory(self) -> None:

@@ -24,13 +24,14 @@ from wahub.domain.errors import EngineDownError, InstanceNotFoundError, StaleLea
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Config, Disconnect, Stage, State
 from wahub.domain.lease import Lease
-from wahub.domain.lifecycle import IncidentKind, Lifecycle
+from wahub.domain.lifecycle import Lifecycle
 from wahub.domain.reconnect import Next
 from wahub.domain.watchdog import Restart
 from wahub.ports.engine import Closed, Link, LinkSpec
 from wahub.ports.store import Tx
-from wahub.ports.wakeup import WEBHOOKS, link_topic, watch_topic
+from wahub.ports.wakeup import link_topic, watch_topic
 from wahub.runtime import journal
+from wahub.runtime.departure import Departure
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.ending import Endings, Verdict
 from wahub.runtime.leaser import Leaser
@@ -41,7 +42,7 @@ from wahub.runtime.turns import Turns
 from wahub.runtime.vault import StoreVault
 from wahub.runtime.watch import Watch
 from wahub.runtime.wishes import Wishes
-from wahub.services import instance, lifecycle, outbox
+from wahub.services import lifecycle, outbox
 from wahub.services.lifecycle import Moved
 
 log = structlog.get_logger("wahub.runner")
@@ -70,6 +71,7 @@ class Runner:
         self.sight = Sight(wanted)
         self.deps = deps
         self.turns = Turns(deps, reach, wanted)
+        self.departure = Departure(self)
         self._wishes = Wishes(self)
         self._leaser = leaser
         self._reach = reach
@@ -77,16 +79,13 @@ class Runner:
         self.serving: Serving | None = None
         self._config: Config | None = None
         """What the current link was opened with."""
-        self._logs_out = False
-        """It is being deleted: a link that is just being opened is for unlinking only."""
         self._beside: set[asyncio.Task[None]] = set()
-        self._unlinked = asyncio.Event()
-        self._unlinked.set()
-        self._broke_at = Stage.UNREACHED
-        """How far the link was that could not be served to its end."""
-        self._unlinks = 0
-        """How often the account was unlinked: a link that was being opened meanwhile has the credentials of before."""
-        self._stopping = False
+        self._begun = False
+        """What was stored before this process began was taken up."""
+        self._unstored: tuple[Closed, Verdict | None] | None = None
+        """The end of the last link, while the store would not take it."""
+        self._failures = 0
+        """How often in a row something of our own failed."""
         self._task = asyncio.create_task(self._run(), name=f"runner:{wanted}")
 
     # --- asked by others ---------------------------------------------------------------------------------------------
@@ -116,7 +115,7 @@ class Runner:
         self.turns.look_again()
         if self.serving is not None:
             # The loop is busy with the link: what concerns the link is done beside it.
-            self._spawn(self._wishes.act())
+            self._spawn(self._act_beside())
 
     def reconfigured(self, config: Config) -> None:
         """Its configuration may have changed: a link over another proxy must be another link."""
@@ -130,59 +129,6 @@ class Runner:
             # It need not wait with those whose way is cut: its own may be open.
             self._reach.leave(self.instance)
             self.deps.wakeup.notify(link_topic(self.instance))
-
-    async def stop(self) -> None:
-        """Finish the item on the wire, close the link, give the lease up."""
-        self._stopping = True
-        await self._end_link(self.deps.settings.stop_patience, logout=False)
-        await self._end_task()
-        if self.lease is not None:
-            with contextlib.suppress(Exception):
-                await self._leaser.release(self.lease)
-        self._leaser.forget(self.instance)
-
-    async def give_up(self, text: str) -> None:
-        """It could not be started again and again: state `error`, and nothing more runs."""
-        self._stopping = True
-        lease = self.lease = self.lease or await self._claim()
-        now = self.deps.clock.now()
-        moved = await self.deps.database.write(
-            lambda tx: lifecycle.failed(tx, lease, IncidentKind.RESTORE_FAILED, text, now)
-        )
-        journal.moved(moved)
-        await self.stop()
-
-    async def delete(self) -> None:
-        """Unlink at the server, close, and remove everything of the instance (contract 0.13)."""
-        deps = self.deps
-        self._stopping = self._logs_out = True
-        await self._stop_sender(deps.settings.delete_patience)
-        lease = self.lease or await self._claim()
-        known, cancelled = await deps.database.write(lambda tx: instance.prepare_delete(tx, lease, deps.clock.now()))
-        await self._end_link(deps.settings.delete_patience, logout=True)
-        await self._end_task()
-        await deps.engine.forget(self.instance)
-        if known is not None:
-            await deps.farewell(known, cancelled)
-        await deps.database.write(lambda tx: instance.finish_delete(tx, lease, deps.clock.now()))
-        self._leaser.forget(self.instance)
-
-    async def unlink(self) -> None:
-        """Log out at the server and wait for a new scan; the queue stays (contract 0.13, `keep=1`)."""
-        lease = self.held
-        # The loop must not open the next link before the credentials of this one are gone.
-        self._unlinked.clear()
-        self._unlinks += 1
-        try:
-            if self.serving is not None:
-                self.serving.verdict = Verdict(Disconnect.LOGGED_OUT, "logged out by a caller", silent=True)
-            await self._end_link(self.deps.settings.delete_patience, logout=True)
-            await self._write_unlinked(lease)
-            self.turns.open_after(0.0)
-        finally:
-            self._unlinked.set()
-        self.deps.wakeup.notify(WEBHOOKS)
-        self.turns.look_again()
 
     @property
     def done(self) -> bool:
@@ -211,15 +157,15 @@ class Runner:
             await asyncio.gather(watch, return_exceptions=True)
 
     async def _loop(self) -> None:
-        while not self._stopping:
-            # While the account is unlinked no other link may be opened: neither with its old credentials, nor with new
-            # ones that the unlinking would purge.
-            await self._unlinked.wait()
-            if self._stopping:
+        while not self.departure.stopping:
+            await self.departure.may_link.wait()
+            if self.departure.stopping:
                 return
             try:
                 if self.lease is None:
                     await self._take_over()
+                if self._unstored is not None:
+                    await self._store_end()
                 if not await self._may_open():
                     continue
                 self.failed = None
@@ -232,16 +178,39 @@ class Runner:
             except InstanceNotFoundError:
                 return
             except EngineDownError:
-                await self._could_not_open(Disconnect.ENGINE_DIED, "no engine process is up")
-            except Exception as error:
-                log.exception("runner will try again", instance=self.instance, error=type(error).__name__)
-                self.failed = type(error).__name__
-                await self._could_not_open(Disconnect.UNKNOWN, type(error).__name__)
+                self._unstored = Closed(Disconnect.ENGINE_DIED, None, "no engine process is up", Stage.UNREACHED), None
+            except Exception as error:  # noqa: BLE001 - any fault of the store, or a bug: neither may end the loop
+                await self._sit_out(error)
             self.attempted.set()
 
+    async def _sit_out(self, error: Exception) -> None:
+        """Something of our own failed. Nobody may read `ready` now; if that cannot be stored, wait longer each time."""
+        self.failed = type(error).__name__
+        self._failures += 1
+        # The trace once; a store that is gone for an hour fails thousands of times.
+        log.error("runner will try again", instance=self.instance, error=self.failed, exc_info=self._failures == 1)
+        self.attempted.set()
+        if self._unstored is not None and self.lease is not None:
+            with contextlib.suppress(Exception):
+                await self._store_end()
+                return
+        delay = self.deps.settings.reconnect.ladder.delay(self._failures, self.deps.random())
+        if not self.departure.stopping:
+            await self.deps.wakeup.wait(link_topic(self.instance), delay)
+
+    async def _store_end(self) -> None:
+        """The end of the last link that the store would not take."""
+        if self._unstored is None:
+            return
+        closed, verdict = self._unstored
+        endings = Endings(self.deps, self.held, self.sight, self._reach)
+        first = closed.reason is Disconnect.ENGINE_DIED and closed.stage is Stage.UNREACHED
+        follows = await endings.note(closed, verdict, again=not first)
+        self._unstored, self._failures = None, 0
+        self._plan(follows, verdict)
+
     async def _take_over(self) -> None:
-        self.lease = lease = await self._claim()
-        self._leaser.watch(self.instance, self)
+        lease = await self._claim()
         policy, now = self.deps.settings.rules.policy, self.deps.clock.now()
 
         def work(tx: Tx) -> int:
@@ -251,11 +220,13 @@ class Runner:
             self.sight.instance, self.sight.record = found, tx.lifecycles.get(self.instance)
             return outbox.recover(tx, lease, now, policy)
 
-        first = self.sight.instance is None
         recovered = await self.deps.database.write(work)
+        self.lease = lease
+        self._leaser.watch(self.instance, self)
         if recovered:
             log.info("sends of unknown fate taken over", instance=self.instance, count=recovered)
-        if first:
+        if not self._begun:
+            self._begun = True
             self._begin_as_stored()
         self._poke()
 
@@ -296,7 +267,7 @@ class Runner:
         if may:
             await self._end_pause()
             return True
-        if self.lease is not None and not self._stopping:
+        if self.lease is not None and not self.departure.stopping:
             await self._wishes.act()
             if self.turns.new_term:
                 # Nothing that began under the old term can act any more.
@@ -306,7 +277,9 @@ class Runner:
         return False
 
     def _interrupted(self) -> bool:
-        return self._stopping or self.lease is None or not self._unlinked.is_set() or bool(self._wishes)
+        return (
+            self.departure.stopping or self.lease is None or not self.departure.may_link.is_set() or bool(self._wishes)
+        )
 
     async def _end_pause(self) -> None:
         """The pause is over, by itself or because someone asked."""
@@ -316,7 +289,7 @@ class Runner:
         if self.sight.record.pause_reason == "ready_timeout":
             why = "not ready in time"
             self.sight.restart = Restart(hard=False, since=self.deps.clock.monotonic(), asked=False)
-            self.take(await self.deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why)))
+            self.take(await self.deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why, asked=False)))
         else:
             self.take(await self.deps.database.write(lambda tx: lifecycle.cooldown_over(tx, lease, now)))
 
@@ -324,7 +297,7 @@ class Runner:
 
     async def _one_link(self) -> None:
         """Open a link and serve it to its end."""
-        deps, lease, unlinks = self.deps, self.held, self._unlinks
+        deps, lease, unlinks = self.deps, self.held, self.departure.unlinks
         now, policy = deps.clock.now(), deps.settings.rules.policy
         slow = self.sight.observed.restart_attempts > deps.settings.reconnect.ladder.fast
 
@@ -334,6 +307,7 @@ class Runner:
             return lifecycle.attempt(tx, lease, now, slow=slow)
 
         self.take(await deps.database.write(begin))
+        self._failures = 0
         assert self.sight.instance is not None
         config = self._config = self.sight.instance.config
         self._reach.join(self.instance, config.proxy)
@@ -347,44 +321,34 @@ class Runner:
             # It was changed while the link was being opened.
             self._spawn(serving.end(_OTHER_WAY))
         if self._wishes:
-            self._spawn(self._wishes.act())
-        if self._stopping:
-            await (link.logout() if self._logs_out else link.close())
+            self._spawn(self._act_beside())
+        await self.departure.begin(serving)
         try:
-            if unlinks != self._unlinks:
-                await self._undo(link, lease)
+            if unlinks != self.departure.unlinks:
+                await self.departure.undo(link)
             else:
                 await serving.serve()
                 self._plan(serving.next, serving.verdict)
-                if serving.ended_as is Disconnect.TERM_EXPIRED:
+                if serving.closed is not None and serving.closed.reason is Disconnect.TERM_EXPIRED:
                     # The term ran out under the link: only a new epoch may go on.
                     self.lease = None
         except (StaleLeaseError, InstanceNotFoundError):
             raise
-        except Exception:
-            self._broke_at = Stage.OPEN if facts.opened_at is not None else Stage.REACHED
+        except Exception as error:
+            stage = Stage.OPEN if facts.opened_at is not None else Stage.REACHED
+            ours = Closed(Disconnect.UNKNOWN, None, type(error).__name__, stage)
+            self._unstored = serving.closed or ours, serving.verdict
             raise
         finally:
-            self.sight.link = self.serving = None
             await serving.stop_sender()
             await link.close()
+            self.sight.link = self.serving = None
+            self.departure.ended()
             self._poke()
-
-    async def _undo(self, link: Link, lease: Lease) -> None:
-        """The account was unlinked while this link was being opened with its old credentials."""
-        await link.logout()
-        await link.close()
-        # Again: it may have written keys after they were purged.
-        await self._write_unlinked(lease)
-        self.turns.plan(0.0)
-
-    async def _write_unlinked(self, lease: Lease) -> None:
-        now, event_id = self.deps.clock.now(), self.deps.new_id()
-        self.take(await self.deps.database.write(lambda tx: lifecycle.unlinked(tx, lease, now, event_id)))
 
     def _plan(self, follows: Next | None, verdict: Verdict | None) -> None:
         """When the next link is due."""
-        if self._stopping:
+        if self.departure.stopping:
             return
         if follows is not None:
             if follows.wait is None:
@@ -393,18 +357,6 @@ class Runner:
         elif verdict is None or not verdict.silent:
             self.lease = None
             self.turns.plan(0.0)
-
-    async def _could_not_open(self, reason: Disconnect, detail: str) -> None:
-        """No link came to be, or serving it failed: what follows is decided as for any other that ended."""
-        lease = self.lease
-        stage, self._broke_at = self._broke_at, Stage.UNREACHED
-        self.turns.plan(self.deps.settings.reconnect.ladder.delay(1, self.deps.random()))
-        if lease is None or self._stopping:
-            return
-        # If the store is what failed, this fails, too: then it is tried again all the same.
-        with contextlib.suppress(Exception):
-            endings = Endings(self.deps, lease, self.sight, self._reach)
-            self._plan(await endings.note(Closed(reason, None, detail, stage), None), None)
 
     def _news(self) -> None:
         """The link reported something of itself."""
@@ -429,6 +381,10 @@ class Runner:
         """A timer wants a restart."""
         await self._wishes.restart(restart, why, after=after)
 
+    async def _act_beside(self) -> None:
+        with contextlib.suppress(StaleLeaseError, InstanceNotFoundError):
+            await self._wishes.act()
+
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._beside.add(task)
@@ -437,28 +393,36 @@ class Runner:
     def _poke(self) -> None:
         self.deps.wakeup.notify(watch_topic(self.instance))
 
-    # --- endings -----------------------------------------------------------------------------------------------------
+    # --- asked by its departure --------------------------------------------------------------------------------------
 
-    async def _stop_sender(self, patience: float | None = None) -> None:
-        if self.serving is not None:
-            self.serving.no_more_sends()
-            await self.serving.stop_sender(patience)
+    async def hold(self) -> Lease:
+        """The lease, claimed if there is none."""
+        self.lease = self.lease or await self._claim()
+        return self.lease
 
-    async def _end_link(self, patience: float, *, logout: bool) -> None:
-        await self._stop_sender(patience)
-        link = self._link
-        if link is None:
-            return
-        if logout:
-            await link.logout()
-        await link.close()
+    async def release(self) -> None:
+        """Give the lease up, if there is one."""
+        if self.lease is not None:
+            with contextlib.suppress(Exception):
+                await self._leaser.release(self.lease)
+        self.forget_lease()
 
-    async def _end_task(self) -> None:
+    def forget_lease(self) -> None:
+        """Renew it no more."""
+        self._leaser.forget(self.instance, self)
+
+    def forget_end(self) -> None:
+        """The end of the last link is of no interest any more."""
+        self._unstored = None
+
+    async def end_task(self, patience: float) -> None:
+        """Wait until the loop has ended, so many seconds; then end it."""
         self.turns.look_again()
-        # Without a lease it only waits for one, and nothing is under way.
-        patience = 10.0 if self.lease is not None else 0.0
         try:
-            await asyncio.wait_for(asyncio.shield(self._task), patience)
+            # Without a lease it only waits for one, and nothing is under way.
+            await asyncio.wait_for(asyncio.shield(self._task), patience if self.lease is not None else 0.0)
         except TimeoutError:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            if self._link is not None:
+                await self._link.close()

@@ -50,6 +50,9 @@ log = structlog.get_logger("wahub.sender")
 ACK_TIMEOUT = "ack_timeout"
 """How an engine says that the server did not answer a send in time."""
 
+PREPARE_TIMEOUT = "prepare_timeout"
+"""… and that it did not answer what has to be asked before a send, such as the recipient's devices."""
+
 LOOK_EVERY = 10.0
 """Seconds between two looks at the store when no hint came."""
 
@@ -70,6 +73,8 @@ class Sender:
         self._clearing: set[asyncio.Task[None]] = set()
         self.unacked = 0
         """Sends in a row that the server did not answer in time."""
+        self.answered_at = 0.0
+        """When the server last took or refused a send, in monotonic seconds."""
         self.busy = False
         """Something is on the wire or about to be."""
         self._task = asyncio.create_task(self._run(), name=f"sender:{lease.instance}")
@@ -160,11 +165,12 @@ class Sender:
         self.unacked = 0
 
     def _note_answer(self, result: SendResult) -> None:
-        if isinstance(result, SendUncertain) and result.reason == ACK_TIMEOUT:
+        if isinstance(result, SendUncertain | SendNotStarted) and result.reason in (ACK_TIMEOUT, PREPARE_TIMEOUT):
             self.unacked += 1
             self._deps.wakeup.notify(watch_topic(self._lease.instance))
         elif isinstance(result, SendAcked | SendRefused):
             self.unacked = 0
+            self.answered_at = self._deps.clock.monotonic()
 
     def _types_for(self, entry: Entry) -> bool:
         return self._typing_at is not None and self._typing_at.id == entry.id

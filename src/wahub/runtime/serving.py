@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import structlog
 
-from wahub.domain.instance import Disconnect, State
+from wahub.domain.instance import State
 from wahub.domain.lease import Lease
 from wahub.domain.reconnect import Next
 from wahub.ports.engine import (
@@ -54,7 +54,8 @@ class Serving:
         self.verdict: Verdict | None = None
         self.next: Next | None = None
         """What follows from the end of the link, once it is stored."""
-        self.ended_as: Disconnect | None = None
+        self.closed: Closed | None = None
+        """How it ended, as soon as that is known."""
         self.shows_qr = False
         self._deps = deps
         self._lease = lease
@@ -82,8 +83,8 @@ class Serving:
                 continue
             await batch.flush()
             if isinstance(event, Closed):
+                self.closed = event
                 await self.stop_sender()
-                self.ended_as = event.reason
                 self.next = await Endings(self._deps, self._lease, self._sight, self._reach).note(event, self.verdict)
                 return
             self._note_reached()

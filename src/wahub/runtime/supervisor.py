@@ -27,9 +27,12 @@ from wahub.runtime.leaser import Leaser
 from wahub.runtime.reach import Reach
 from wahub.runtime.restore import RETRY, Restore
 from wahub.runtime.runner import Runner
-from wahub.services import instance
+from wahub.services import instance, lifecycle
 
 log = structlog.get_logger("wahub.supervisor")
+
+_ASKED_TOO_LONG_AGO = 600.0
+"""Seconds after which a request for a restart or a code is void."""
 
 _LEFT_ALONE = frozenset({State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED})
 """States that no restart ends: someone has to ask (contract B.1)."""
@@ -52,6 +55,7 @@ class Supervisor:
         self._on_restored = on_restored
         self._found: list[Instance] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._vital: list[asyncio.Task[None]] = []
         self._waiting: set[InstanceId] = set()
         """Instances that the restore will start when their turn comes."""
         self._handed: dict[InstanceId, float | None] = {}
@@ -74,13 +78,16 @@ class Supervisor:
         if self._found is None:
             await self.boot()
         found = self._found or []
-        self._spawn(self._leaser.run())
-        self._spawn(Janitor(self._deps).run())
+        self._must_run(self._leaser.run())
+        self._must_run(Janitor(self._deps).run())
         restoring = [known.id for known in found if self._is_restored(known)]
         self._waiting = set(restoring)
-        self._spawn(self._restore.run(restoring))
+        self._must_run(self._restore.run(restoring))
         self._spawn(self._tell_restored(restoring))
         while True:
+            for task in self._vital:
+                if task.done():
+                    task.result()
             try:
                 await self._reconcile()
             except Exception as error:  # noqa: BLE001 - any fault of the store
@@ -101,16 +108,29 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop every runner, all at the same time."""
-        for task in self._tasks:
+        for task in (*self._tasks, *self._vital):
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._deleting.values(), return_exceptions=True)
-        await asyncio.gather(*(runner.stop() for runner in self._runners.values()), return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._vital, return_exceptions=True)
+        runners = [runner.departure.stop() for runner in self._runners.values()]
+        await asyncio.gather(*runners, self._end_deletes(), return_exceptions=True)
         self._runners.clear()
+
+    async def _end_deletes(self) -> None:
+        """Give deletes under way a moment; the mark of one that is not done survives."""
+        deletes = set(self._deleting.values())
+        if deletes:
+            _, late = await asyncio.wait(deletes, timeout=self._deps.settings.delete_patience)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     # --- what should run ---------------------------------------------------------------------------------------------
 
     async def _reconcile(self) -> None:
         known, asked = await self._deps.database.read(_look)
+        for ended in [wanted for wanted, runner in self._runners.items() if runner.done]:
+            # Its instance was gone for a moment, and was created anew.
+            self._leaser.forget(ended, self._runners.pop(ended))
         for wanted in known.values():
             if wanted.deleting:
                 self._start_delete(wanted.id)
@@ -126,7 +146,7 @@ class Supervisor:
         self._handed = {wanted: at for wanted, at in self._handed.items() if wanted in known}
         for gone in [wanted for wanted in self._runners if wanted not in known and wanted not in self._deleting]:
             runner = self._runners.pop(gone)
-            self._spawn(runner.stop())
+            self._spawn(runner.departure.stop())
 
     def _start(self, wanted: Instance) -> Runner | None:
         if (running := self._runners.get(wanted.id)) is not None:
@@ -146,11 +166,19 @@ class Supervisor:
             # Whoever waits for its turn in the row is told when it came.
             return
         self._handed[wanted] = record.asked_at
+        if record.asked is not Ask.RETRY and self._deps.clock.now() - (record.asked_at or 0.0) > _ASKED_TOO_LONG_AGO:
+            # Whoever asked has gone; a link that is well by now must not be broken for it.
+            self._spawn(self._drop_ask(wanted))
+            return
         if record.asked is Ask.RETRY:
             self._restore.put(RETRY, wanted)
             return
         runner = self._runners.get(wanted) or self._add(wanted)
         runner.ask(record)
+
+    async def _drop_ask(self, wanted: InstanceId) -> None:
+        with contextlib.suppress(Exception):
+            await self._deps.database.write(lambda tx: lifecycle.drop_ask(tx, wanted))
 
     def _hint(self, wanted: InstanceId) -> None:
         runner = self._runners.get(wanted)
@@ -161,6 +189,7 @@ class Supervisor:
         # An unlinking that runs has the instance's link: the next round finds it done.
         if wanted not in self._deleting and wanted not in self._unlinking:
             self._restore.drop(wanted)
+            self._waiting.discard(wanted)
             self._deleting[wanted] = asyncio.create_task(self._delete(wanted), name=f"delete:{wanted}")
 
     def _start_unlink(self, wanted: InstanceId) -> None:
@@ -177,7 +206,7 @@ class Supervisor:
                 # It runs like any other from here on: afterwards it waits for a scan.
                 runner = self._add(wanted)
                 await self._let_try(runner)
-            await runner.unlink()
+            await runner.departure.unlink()
             log.info("instance unlinked, queue kept", instance=wanted)
         except Exception as error:  # noqa: BLE001 - whatever it was, the mark stays and the next round tries again
             log.error("unlink will be tried again", instance=wanted, error=type(error).__name__)
@@ -193,13 +222,13 @@ class Supervisor:
                     return
                 runner = Runner(self._deps, self._leaser, self._reach, wanted)
                 await self._let_try(runner)
-            await runner.delete()
+            await runner.departure.delete()
             log.info("instance deleted", instance=wanted)
         except Exception as error:  # noqa: BLE001 - whatever it was, the mark stays and the next round tries again
             log.error("delete will be tried again", instance=wanted, error=type(error).__name__)
             if runner is not None:
                 # Nobody owns it any more, and the next try opens a link of its own.
-                await asyncio.gather(runner.stop(), return_exceptions=True)
+                await asyncio.gather(runner.departure.stop(), return_exceptions=True)
         finally:
             self._deleting.pop(wanted, None)
             self._deps.wakeup.notify(deleted_topic(wanted))
@@ -249,7 +278,7 @@ class Supervisor:
         failed = started.failed
         self._waiting.add(item.instance)
         self._runners.pop(item.instance, None)
-        await started.stop()
+        await started.departure.stop()
         return failed
 
     async def _attempted(self, runner: Runner) -> None:
@@ -263,10 +292,18 @@ class Supervisor:
             attempted.cancel()
 
     async def _give_up(self, wanted: InstanceId, text: str) -> None:
-        self._waiting.discard(wanted)
         runner = self._add(wanted)
-        await runner.give_up(text)
-        self._runners.pop(wanted, None)
+        try:
+            await runner.departure.give_up(text)
+            self._waiting.discard(wanted)
+        finally:
+            self._runners.pop(wanted, None)
+            await runner.departure.stop()
+
+    def _must_run(self, work: Coroutine[None, None, None]) -> None:
+        """A loop whose end would leave the worker half alive: then it ends as a whole."""
+        self._vital.append(asyncio.create_task(work))
+        self._vital[-1].add_done_callback(lambda _done: self._deps.wakeup.notify(INSTANCES))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Observed, State
 from wahub.domain.lifecycle import Lifecycle
+from wahub.domain.reconnect import RESTART_SPREAD
 from wahub.ports.wakeup import link_topic
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.reach import Reach
 
 _LONG = 3_600.0
+_LONGEST_COOLDOWN = 60.0
+_WISHES_APART = 5.0
 _REST = (State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED)
 """States that only a request ends."""
 
@@ -29,6 +32,7 @@ class Turns:
         """In monotonic seconds; None: not before someone asks."""
         self._go = False
         """Someone asked: wait for nothing."""
+        self._wished_at = float("-inf")
         self._looks_again = False
         """The hint that comes is our own, and no wish."""
 
@@ -58,11 +62,29 @@ class Turns:
         """What was decided before this process began still holds."""
         if seen.state is State.PAUSED:
             until = record.paused_until
-            self.plan(None if until is None else max(until - self._deps.clock.now(), 0.0))
+            left = None if until is None else max(until - self._deps.clock.now(), 0.0)
+            # The wall clock may have been wrong when the pause began.
+            self.plan(None if left is None else min(left, self._longest_pause(record.pause_reason)))
         elif seen.state in _REST or (seen.state is State.NEEDS_QR and record.qr_rounds_left == 0):
             self.plan(None)
         else:
             self.plan(0.0)
+
+    def _wish(self) -> None:
+        """Someone wants the link back; a client that asks every second gets no attempt every second."""
+        now = self._deps.clock.monotonic()
+        if now - self._wished_at >= _WISHES_APART:
+            self._wished_at, self._go = now, True
+
+    def _longest_pause(self, reason: str | None) -> float:
+        policy, timers = self._deps.settings.reconnect, self._deps.settings.timers
+        if reason == "ready_timeout":
+            return timers.ready_pause
+        if reason == "replaced":
+            return policy.replaced_wait
+        if reason == "cooldown":
+            return max(policy.cooldown or 0.0, _LONGEST_COOLDOWN)
+        return policy.window + policy.limit_extra + RESTART_SPREAD
 
     async def wait(self, state: Callable[[], State], interrupted: Callable[[], bool]) -> bool:
         """Wait until the next link may be opened; False as soon as something else has to be done first.
@@ -89,5 +111,5 @@ class Turns:
             hinted = await wakeup.wait(link_topic(self._instance), _LONG if left is None else left)
             ours, self._looks_again = self._looks_again, False
             if hinted and not ours and state() is State.DISCONNECTED:
-                self._go = True
+                self._wish()
         return False

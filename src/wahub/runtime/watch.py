@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from wahub.domain.errors import InstanceNotFoundError, StaleLeaseError
+from wahub.domain.errors import InstanceNotFoundError, OvertakenError, StaleLeaseError
 from wahub.domain.instance import Disconnect, Stage, State
 from wahub.domain.lease import Lease
 from wahub.domain.lifecycle import IncidentKind
@@ -27,6 +27,7 @@ from wahub.services import lifecycle
 
 if TYPE_CHECKING:
     from wahub.runtime.runner import Runner
+    from wahub.runtime.serving import Serving
 
 log = structlog.get_logger("wahub.watch")
 
@@ -44,13 +45,15 @@ class Watch:
         self._deps: RuntimeDeps = runner.deps
         self._timers: Timers = runner.deps.settings.timers
         self._rang: tuple[Alarm, float] | None = None
+        self._serving: Serving | None = None
+        """Whose facts the last look saw: no alarm of one link may close the next."""
 
     async def run(self) -> None:
         """Watch until cancelled."""
         while True:
             try:
                 await self._deps.wakeup.wait(watch_topic(self._runner.instance), await self._round())
-            except (StaleLeaseError, InstanceNotFoundError):
+            except (StaleLeaseError, InstanceNotFoundError, OvertakenError):
                 await self._deps.clock.sleep(_SAME_AGAIN)
             except Exception as error:  # noqa: BLE001 - the store may come back, and timers must go on
                 log.error("a timer will ring again", instance=self._runner.instance, error=type(error).__name__)
@@ -61,7 +64,10 @@ class Watch:
         lease = self._runner.lease
         if lease is None or self._runner.sight.instance is None:
             return _LONG
-        view = self._runner.sight.view(self._deps.clock)
+        self._serving = self._runner.serving
+        # A link that is being closed rings no more: its end is on its way.
+        closing = self._serving is not None and self._serving.verdict is not None
+        view = self._runner.sight.view(self._deps.clock, with_link=not closing)
         found = alarms(view, self._timers)
         if not found:
             return _LONG
@@ -107,16 +113,20 @@ class Watch:
                 await self._check_health(lease)
             case Alarm.RECYCLE:
                 journal.note(self._runner.instance, "link_recycled", reason="idle")
+                if self._serving is not None:
+                    await self._serving.stop_sender(self._deps.settings.delete_patience)
                 await self._end(Disconnect.RECYCLED, "no message for a day")
             case Alarm.LOOK:
                 pass
 
     async def _end(self, reason: Disconnect, detail: str, cooldown: float | None = None) -> None:
-        await self._runner.end_link(Verdict(reason, detail, cooldown))
+        if self._serving is not None and self._serving is self._runner.serving:
+            await self._serving.end(Verdict(reason, detail, cooldown))
 
     async def _end_silently(self, detail: str) -> None:
         """What there is to store is stored."""
-        await self._runner.end_link(Verdict(Disconnect.RECYCLED, detail, silent=True))
+        if self._serving is not None and self._serving is self._runner.serving:
+            await self._serving.end(Verdict(Disconnect.RECYCLED, detail, silent=True))
 
     # --- liveness ----------------------------------------------------------------------------------------------------
 

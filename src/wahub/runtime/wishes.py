@@ -49,8 +49,11 @@ class Wishes:
             record = self._told.pop(0)
             try:
                 await self._act_on(record)
-            except (StaleLeaseError, InstanceNotFoundError):
-                # Whoever holds the instance next finds it in the store.
+            except StaleLeaseError:
+                # It is acted on under the next term.
+                self._told.insert(0, record)
+                raise
+            except InstanceNotFoundError:
                 raise
             except Exception as error:  # noqa: BLE001 - any fault of the store
                 log.error("a request will be tried again", instance=record.instance, error=type(error).__name__)
@@ -74,8 +77,9 @@ class Wishes:
         """Close the link, if there is one, and open another after so many seconds; hard: under a new lease term."""
         runner = self._runner
         lease, now = runner.held, self._deps.clock.now()
+        moved = await self._deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why, asked=restart.asked))
         runner.sight.restart = restart
-        runner.take(await self._deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why)))
+        runner.take(moved)
         runner.turns.open_after(after, new_term=restart.hard)
         await runner.end_link(Verdict(Disconnect.RECYCLED, why, silent=True), self._deps.settings.delete_patience)
 

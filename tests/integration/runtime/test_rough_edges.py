@@ -104,9 +104,14 @@ async def test_an_instance_that_was_created_anew_does_not_suffer_from_an_old_del
 
 async def test_a_link_that_ends_by_a_fault_of_ours_is_not_listed_as_ready(world: World) -> None:
     link = await world.linked()
-    link.report(Inbound(1, {}))  # nothing that can be stored
+    world.database.failing = True
+    link.report(Inbound(1, {}))
+    await world.rest()
+    assert link.closed, "what cannot be stored comes again with the next link"
+    world.database.failing = False
+    await world.pass_time(1.1)
     await world.state_becomes(State.DISCONNECTED)
-    await world.pass_time(1.5)
+    await world.pass_time(1.1)
     again = await world.engine.next_link()
     again.open_up()
     await world.state_becomes(State.READY)

@@ -121,8 +121,19 @@ async def test_an_account_that_does_not_get_ready_pauses_and_gets_one_soft_resta
     await world.pass_time(3)
     assert len(world.engine.links) == links + 1
     assert (await world.record()).restart_count == 1
-    await world.pass_time(3_600)
-    assert len(await world.news("ready_timeout")) == 1, "one for each authentication"
+
+
+async def test_there_is_one_ready_timeout_for_each_authentication(tmp_path: Path) -> None:
+    world = World(tmp_path).calm()
+    # No other timer ends the wait, so that a second one would ring.
+    patient = replace(world.settings.timers, soft_restart=1e6, connecting_watchdog=1e6)
+    await world.with_settings(timers=patient).start()
+    await scanned(world)
+    await world.pass_time(2 * 3_600)
+    assert await world.state_of() in (State.CONNECTING, State.DISCONNECTED), "it is still waited for"
+    assert len(await world.news("ready_timeout")) == 1
+    assert (await world.record()).restart_count == 1
+    await world.stop()
 
 
 async def test_the_soft_restart_after_the_pause_makes_it_ready(world: World) -> None:
@@ -484,3 +495,15 @@ async def test_another_proxy_while_the_link_is_being_opened_is_not_missed(world:
     await asyncio.gather(*changing)
     assert [each.spec.proxy for each in world.engine.links] == [None, None, proxy]
     assert await world.state_of() is State.READY
+
+
+async def test_what_was_given_up_for_want_of_a_scan_is_not_restarted_but_retried(world: World) -> None:
+    link = await world.linked()
+    world.engine_does(lambda new: new.break_off(Disconnect.QR_EXPIRED))
+    link.break_off(Disconnect.LOGGED_OUT, 401)
+    await world.state_becomes(State.FAILED_QR_TIMEOUT)
+    with pytest.raises(InvalidFieldError, match="/retry"):
+        await world.ask(Ask.SOFT_RESTART)
+    world.engine_does(says_nothing)
+    await world.ask(Ask.RETRY)
+    await world.state_becomes(State.CONNECTING)

@@ -44,7 +44,7 @@ B3: list[tuple[str, tuple[State, ...], Event, State | None]] = [
     ("attempt-without-account", (NEEDS_QR,), Event.LINK_STARTED, None),
     ("slow-attempt-without-account", (NEEDS_QR,), Event.LINK_RETRIED, None),
     ("attempt-under-way-when-given-up", (ERROR,), Event.LINK_STARTED, None),
-    ("exhausted-by-the-old-rule", (CONNECTING, DISCONNECTED, PAUSED, NEEDS_QR), Event.EXHAUSTED, NEEDS_QR),
+    ("exhausted-by-the-old-rule", (*RECONNECTING, NEEDS_QR), Event.EXHAUSTED, NEEDS_QR),
     ("failed", (*RECONNECTING, NEEDS_QR, ERROR), Event.FAILED, ERROR),
     ("restart-limit", RECONNECTING, Event.LIMIT_REACHED, PAUSED),
     ("qr-round-over", (NEEDS_QR,), Event.QR_ENDED, None),

@@ -9,7 +9,7 @@ from wahub.services.lifecycle.asks import (
     pairing_code_refused,
     retry,
 )
-from wahub.services.lifecycle.links import Closing, attempt, closed, opened, paired, qr_shown, unlinked
+from wahub.services.lifecycle.links import Closing, attempt, closed, opened, paired, purge_again, qr_shown, unlinked
 from wahub.services.lifecycle.moves import Moved
 from wahub.services.lifecycle.timers import (
     CONNECTED_MUTE,
@@ -47,6 +47,7 @@ __all__ = [
     "pairing_code_given",
     "pairing_code_refused",
     "polled",
+    "purge_again",
     "qr_given_up",
     "qr_recovery",
     "qr_shown",

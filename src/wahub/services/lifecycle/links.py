@@ -133,7 +133,7 @@ def closed(tx: Tx, lease: Lease, ended: Ended, detail: str, policy: ReconnectPol
     moved = move(tx, found, follows.event, now, changes=changes, record=follows.record, reason=str(ended.reason))
     if follows.incident is not None:
         report(tx, instance, follows.incident, text, now)
-    _tell(tx, moved, ended.reason, text, now, event_id)
+    _tell(tx, moved, ended.reason, text, now, event_id, over=follows.wait is None)
     return Closing(moved, follows)
 
 
@@ -172,6 +172,12 @@ def unlinked(tx: Tx, lease: Lease, now: float, event_id: str) -> Moved:
     return replace(moved, after=after)
 
 
+def purge_again(tx: Tx, lease: Lease) -> None:
+    """A link that was being opened while the account was unlinked may have written keys after they were purged."""
+    tx.fence(lease)
+    tx.sessions.purge(lease.instance)
+
+
 def _text(reason: Disconnect, detail: str) -> str:
     if reason is Disconnect.BANNED:
         return "banned"
@@ -182,8 +188,8 @@ _QUIET = frozenset({Event.RESTART_REQUIRED, Event.QR_ENDED, Event.QR_GIVEN_UP, E
 _FINAL = frozenset({Event.LOGGED_OUT, Event.AUTH_FAILED, Event.RESTRICTED, Event.FAILED})
 
 
-def _tell(tx: Tx, moved: Moved, reason: Disconnect, text: str, now: float, event_id: str) -> None:
-    """Post what callers should hear of an ending."""
+def _tell(tx: Tx, moved: Moved, reason: Disconnect, text: str, now: float, event_id: str, *, over: bool) -> None:
+    """Post what callers should hear of an ending. `over`: nothing brings the link back by itself."""
     instance, event = moved.after, moved.event
     if event in _QUIET:
         return
@@ -196,7 +202,7 @@ def _tell(tx: Tx, moved: Moved, reason: Disconnect, text: str, now: float, event
             "message": "WhatsApp refuses this account; nothing is tried before someone asks",
         }
         webhook.emit(tx, instance, "restricted", data, now=now, event_id=f"{event_id}-held")
-    if moved.before.observed.state is State.READY or event in _FINAL:
+    if moved.before.observed.state is State.READY or event in _FINAL or over:
         webhook.emit(tx, instance, "disconnected", {"reason": str(reason)}, now=now, event_id=event_id)
 
 

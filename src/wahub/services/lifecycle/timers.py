@@ -1,9 +1,14 @@
-"""What timers do to an instance (contract B.4 and B.7): each function is one transaction under its worker's lease."""
+"""What timers do to an instance (contract B.4 and B.7): each function is one transaction under its worker's lease.
+
+A timer rings by what was seen a moment ago. Each function looks again, inside its transaction, and raises
+OvertakenError when the fact it rang for is gone.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from wahub.domain.errors import OvertakenError
 from wahub.domain.instance import Event, State
 from wahub.domain.lease import Lease
 from wahub.domain.lifecycle import IncidentKind, Lifecycle
@@ -17,16 +22,18 @@ CONNECTED_MUTE = "CONNECTED_MUTE"
 """The word of `change_state` for a link that is up and of no use."""
 
 
-def restart(tx: Tx, lease: Lease, now: float, why: str, *, watched: bool = True) -> Moved:
-    """A restart begins: the link is about to be opened anew. `watched`: the connecting watchdog looks after it."""
+def restart(tx: Tx, lease: Lease, now: float, why: str, *, asked: bool) -> Moved:
+    """A restart begins: the link is about to be opened anew. `asked`: by a person; a timer restarts nothing ready."""
     instance, record = found = current(tx, lease)
+    if not asked and instance.observed.state is State.READY:
+        raise OvertakenError
     begun = replace(
         record,
         asked=None,
         last_restart_at=now,
         restart_count=record.restart_count + 1,
         qr_received_during_restart=False,
-        connecting_watchdog_at=(record.connecting_watchdog_at or now) if watched else record.connecting_watchdog_at,
+        connecting_watchdog_at=record.connecting_watchdog_at or now,
     )
     changes = {"ready_at": None, "restart_attempts": 0}
     if instance.observed.state in (State.ERROR, State.FAILED_QR_TIMEOUT):
@@ -41,6 +48,8 @@ def restart(tx: Tx, lease: Lease, now: float, why: str, *, watched: bool = True)
 def failed(tx: Tx, lease: Lease, kind: IncidentKind, text: str, now: float) -> Moved:
     """It is over until someone asks: state `error`, and why."""
     instance, record = found = current(tx, lease)
+    if instance.observed.state is State.READY:
+        raise OvertakenError
     changes = {"last_error": text, "qr": None, "qr_expires_at": None, "ready_at": None}
     ended = replace(record, last_error_at=now, connecting_watchdog_at=None, ready_watchdog_at=None)
     moved = move(tx, found, Event.FAILED, now, changes=changes, record=ended, reason=text)
@@ -54,7 +63,9 @@ def ready_timed_out(tx: Tx, lease: Lease, pause: float, now: float, event_id: st
     Where nobody scanned yet there is nothing to restart: then it is only said.
     """
     instance, record = found = current(tx, lease)
-    since = record.ready_watchdog_at if record.ready_watchdog_at is not None else now
+    since = record.ready_watchdog_at
+    if since is None or record.ready_timed_out:
+        raise OvertakenError
     state, paired_at = instance.observed.state, instance.observed.authenticated_at
     data = {
         "elapsedMs": round((now - since) * 1000),
@@ -83,6 +94,8 @@ def rearm_connecting(tx: Tx, lease: Lease, now: float) -> Lifecycle:
 def connecting_timed_out(tx: Tx, lease: Lease, most: int, now: float) -> bool:
     """Count a restart by the connecting watchdog; False when it had as many as it may."""
     _, record = current(tx, lease)
+    if record.connecting_watchdog_at is None:
+        raise OvertakenError
     if record.connecting_watchdog_restarts >= most:
         return False
     counted = replace(
@@ -100,6 +113,8 @@ def cooldown_over(tx: Tx, lease: Lease, now: float) -> Moved:
 def qr_recovery(tx: Tx, lease: Lease, now: float) -> Moved:
     """Another attempt to have a code scanned (contract B.7)."""
     instance, record = current(tx, lease)
+    if instance.observed.state is not State.NEEDS_QR:
+        raise OvertakenError
     tried = replace(
         record,
         qr_recovery_attempts=record.qr_recovery_attempts + 1,
@@ -113,6 +128,8 @@ def qr_recovery(tx: Tx, lease: Lease, now: float) -> Moved:
 def qr_given_up(tx: Tx, lease: Lease, now: float) -> Moved:
     """Nobody scanned: no more codes before someone asks."""
     instance, record = found = current(tx, lease)
+    if instance.observed.state is not State.NEEDS_QR:
+        raise OvertakenError
     text = "no QR code was scanned in time: POST /retry shows a new one"
     changes = {"qr": None, "qr_expires_at": None, "last_error": text}
     ended = replace(record, connecting_watchdog_at=None, ready_watchdog_at=None, last_error_at=now)
@@ -137,13 +154,17 @@ def health_checked(tx: Tx, lease: Lease, now: float) -> None:
 
 def stale(tx: Tx, lease: Lease) -> None:
     """The stale monitor closes a link that was not heard of."""
-    _, record = current(tx, lease)
+    instance, record = current(tx, lease)
+    if instance.observed.state is not State.READY:
+        raise OvertakenError
     keep(tx, record, replace(record, reconnects=record.reconnects + 1))
 
 
 def mute(tx: Tx, lease: Lease, evidence: MuteEvidence, now: float, event_id: str) -> Moved:
     """The link is up and of no use: webhook `change_state`, which changes no state (contract B.3)."""
     instance, record = current(tx, lease)
+    if instance.observed.state is not State.READY:
+        raise OvertakenError
     seen = replace(record, mute_since=record.mute_since or now, mute_evidence=str(evidence), mutes=record.mutes + 1)
     keep(tx, record, seen)
     observed = replace(instance.observed, last_event=f"change_state:{CONNECTED_MUTE}", last_event_at=now)

@@ -1,0 +1,39 @@
+"""The tools of the soak: a storm that a seed decides, and a comparison that finds growth."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+import pytest
+from tests.soak.figures import Figures, growth
+from tests.soak.weather import DEATH, LINK_FAULTS, MESSAGE_FAULTS, OTHERS, make_storm
+
+AT_FIRST = Figures(
+    gateway_rss=100.0, engine_rss=200.0, engine_heap=80.0, gateway_fds=60, engine_fds=90, engine_handles=120, tasks=400
+)
+
+
+def test_a_seed_gives_one_storm() -> None:
+    assert make_storm(7, 200, 50, deaths=3) == make_storm(7, 200, 50, deaths=3)
+    assert make_storm(7, 200, 50, deaths=3) != make_storm(8, 200, 50, deaths=3)
+
+
+def test_a_storm_has_everything_in_it_and_nothing_that_would_heal_too_late() -> None:
+    storm = make_storm(1, 2_000, 50, deaths=3)
+    assert {trouble.kind for trouble in storm} == {*LINK_FAULTS, *MESSAGE_FAULTS, *OTHERS, DEATH}
+    assert sum(trouble.kind == DEATH for trouble in storm) == 3
+    assert [trouble.at for trouble in storm] == sorted(trouble.at for trouble in storm)
+    assert max(trouble.at for trouble in storm if trouble.kind == "deaf") < 1_930
+    assert max(trouble.at for trouble in storm) < 1_985
+    assert {trouble.shop for trouble in storm} == set(range(50))
+
+
+def test_what_stays_within_bounds_is_no_growth() -> None:
+    assert growth(AT_FIRST, AT_FIRST) == []
+    assert growth(AT_FIRST, replace(AT_FIRST, gateway_rss=104.9, engine_fds=93, tasks=10)) == []
+
+
+@pytest.mark.parametrize("name", sorted(asdict(AT_FIRST)))
+def test_each_figure_that_grew_is_found(name: str) -> None:
+    after = replace(AT_FIRST, **{name: asdict(AT_FIRST)[name] * 1.06})
+    assert [found.split()[0] for found in growth(AT_FIRST, after)] == [name]
