@@ -24,16 +24,15 @@ def collect(pid: int) -> float:
     """Collect all garbage of a Node process; returns MB (2^20 bytes) of its heap afterwards."""
     os.kill(pid, signal.SIGUSR1)
     with connect(until(_debugger, _PATIENCE, "the inspector does not answer"), proxy=None) as inspector:
+        asked = _call(inspector, "Runtime.evaluate", expression="process.pid")["result"]["value"]
+        assert asked == pid, "another Node process has the inspector's port"
         # Twice: what finalizers let go goes with the second.
         for _ in range(2):
             _call(inspector, "HeapProfiler.collectGarbage")
         used = _call(inspector, "Runtime.getHeapUsage")["usedSize"]
         # The inspector goes, with what it keeps.
-        inspector.send(json.dumps({"id": 0, "method": "Runtime.evaluate", "params": {"expression": _CLOSE}}))
+        _call(inspector, "Runtime.evaluate", expression="void setImmediate(() => process._debugEnd())")
     return float(used) / 2**20
-
-
-_CLOSE = "setImmediate(() => process._debugEnd())"
 
 
 def _debugger() -> str | None:
@@ -44,8 +43,8 @@ def _debugger() -> str | None:
     return str(found[0]["webSocketDebuggerUrl"])
 
 
-def _call(inspector: ClientConnection, method: str) -> dict[str, Any]:
-    inspector.send(json.dumps({"id": 1, "method": method}))
+def _call(inspector: ClientConnection, method: str, **params: str) -> dict[str, Any]:
+    inspector.send(json.dumps({"id": 1, "method": method, "params": params}))
     while True:
         answer = json.loads(inspector.recv(timeout=_PATIENCE))
         if answer.get("id") == 1:

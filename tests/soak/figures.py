@@ -95,16 +95,21 @@ class Recorder:
         )
 
 
-def growth(before: Figures, after: Figures) -> list[str]:
-    """What grew more than it may, in words."""
+def growth(before: Figures, after: Figures, *, memory_too: bool = True) -> list[str]:
+    """What grew more than it may, in words. Memory compares only between processes of one age, or old ones."""
     found = []
     old, new = asdict(before), asdict(after)
     for name in old:
-        memory = name.endswith(("_rss", "_heap"))
-        most = old[name] * MEMORY_SHARE if memory else old[name] + MORE_HANDLES
+        if _is_memory(name) and not memory_too:
+            continue
+        most = old[name] * MEMORY_SHARE if _is_memory(name) else old[name] + MORE_HANDLES
         if new[name] > most:
             found.append(f"{name} grew from {old[name]:.1f} to {new[name]:.1f}")
     return found
+
+
+def _is_memory(name: str) -> bool:
+    return name.endswith(("_rss", "_heap"))
 
 
 def resident(pid: int) -> float:

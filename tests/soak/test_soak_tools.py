@@ -33,6 +33,11 @@ def test_what_stays_within_bounds_is_no_growth() -> None:
     assert growth(AT_FIRST, replace(AT_FIRST, gateway_rss=104.9, engine_fds=93, tasks=10)) == []
 
 
+def test_memory_of_young_processes_is_not_compared_but_all_else_is() -> None:
+    after = replace(AT_FIRST, gateway_rss=150.0, engine_rss=300.0, engine_heap=100.0, tasks=404)
+    assert growth(AT_FIRST, after, memory_too=False) == ["tasks grew from 400.0 to 404.0"]
+
+
 @pytest.mark.parametrize("name", sorted(asdict(AT_FIRST)))
 def test_each_figure_that_grew_is_found(name: str) -> None:
     after = replace(AT_FIRST, **{name: asdict(AT_FIRST)[name] * 1.06})
