@@ -28,9 +28,6 @@ from wahub.domain.webhook import (
 )
 from wahub.ports.store import Tx
 
-SUPERSEDED_BY_NEXT = SECRETS
-"""Events of which only the latest is worth posting (contract 0.7)."""
-
 
 def emit(
     tx: Tx,
@@ -53,9 +50,9 @@ def emit(
     if not posted and not logged:
         return False
     body = body_text(event, instance.id, data)
-    if event in SUPERSEDED_BY_NEXT:
-        tx.webhooks.supersede(instance.id, event)
     if event in ENDS_SECRETS:
+        for dead in SECRETS:
+            tx.webhooks.supersede(instance.id, dead)
         tx.events.end_secrets(now, instance.id)
     made = LoggedEvent(
         event_id=event_id,

@@ -138,7 +138,9 @@ async def test_a_secret_is_rotated_with_an_overlap(edge: Edge, client: httpx.Asy
         assert back.live("common", now) == ("common", "another-secret")
 
 
-@pytest.mark.parametrize("secret", ["whsec_!!!", "whsec_", "x" * 513, 7])
+@pytest.mark.parametrize(
+    "secret", ["whsec_!!!", "whsec_", "x" * 513, 7], ids=["no base64", "nothing after the prefix", "long", "a number"]
+)
 async def test_a_secret_that_cannot_be_used_is_refused_without_showing_it(
     edge: Edge, client: httpx.AsyncClient, secret: Any
 ) -> None:

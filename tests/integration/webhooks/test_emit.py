@@ -112,5 +112,6 @@ async def test_the_log_forgets_a_code_once_another_event_killed_it(bench: Bench,
     assert "picture-1" in code.body
     assert code.secret_until == bench.clock.now() + 60
     await bench.emit(shop, next_event, data={"qr": "picture-2"}, ttl=60.0)
+    assert [head.event for head in await bench.pending()] == [next_event], "and it is not posted any more"
     [code, _] = await log_of(bench)
     assert code.body == '{"event":"qr","instanceId":"shop","data":{"error":"expired"}}'

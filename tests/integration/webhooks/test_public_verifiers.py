@@ -186,7 +186,11 @@ def test_either_secret_will_do_while_one_is_rotated(tmp_path: Path) -> None:
         assert (seen["hubSignature"], seen["standardSignature"]) == (hub, "ok")
 
 
-@pytest.mark.parametrize("body", [b"", b"not json", b"[1]", b'{"event":7,"data":[]}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"not json", b"[1]", b'{"event":7,"data":[]}', b"[" * 100_000],
+    ids=["empty", "no json", "a list", "wrong types", "deep"],
+)
 def test_the_receiver_takes_anything(tmp_path: Path, body: bytes) -> None:
     with running(tmp_path) as (command, url):
         answer = httpx.post(url, content=body)
