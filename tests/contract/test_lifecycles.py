@@ -42,6 +42,7 @@ FULL = Lifecycle(
     ready_timed_out=True,
     ready_source="poll",
     authenticated_to_ready_ms=171,
+    told_ready=True,
     ready_poll_attempts=3,
     last_ready_poll_error="not yet",
     connecting_watchdog_at=START + 8,

@@ -22,6 +22,10 @@ from wahub.ports.store import Tx
 from wahub.ports.wakeup import INSTANCES, WEBHOOKS, deleted_topic, link_topic
 from wahub.services import instance, qr, webhook
 
+_MAYBE_STILL_LINKED = (
+    "its link was not up, so WhatsApp may not have been told: "
+    "if the phone still lists this device under Linked devices, remove it there"
+)
 _DELETE_POLL = 0.5
 """Seconds between two looks while a DELETE waits, should the hint be lost."""
 
@@ -168,6 +172,7 @@ class Hub:
             asked = Fields(dict(request.query_params)).flag("keep")
         if not asked:
             return await self._remove(wanted, "logged out and destroyed successfully")
+        before = await self.deps.database.read(lambda tx: tx.instances.get(wanted))
         try:
             await self.deps.database.write(lambda tx: instance.ask_unlink(tx, wanted))
         except InstanceNotFoundError:
@@ -175,22 +180,26 @@ class Hub:
         self.deps.wakeup.notify(INSTANCES)
         done = await self._until(wanted, lambda found: found is None or not found.unlinking)
         message = f"Instance {wanted} logged out, its queue is kept: scan a new QR code to go on"
-        return self._removed(message, deleted=False, purged=done)
+        return self._removed(message, before, deleted=False, purged=done)
 
     async def _remove(self, wanted: InstanceId, done: str) -> Response:
+        before = await self.deps.database.read(lambda tx: tx.instances.get(wanted))
         existed = await self.deps.database.write(lambda tx: instance.ask_delete(tx, wanted))
         if not existed:
             return self._nothing(wanted)
         self.deps.wakeup.notify(INSTANCES)
         purged = await self._until(wanted, lambda found: found is None)
-        return self._removed(f"Instance {wanted} {done}", deleted=True, purged=purged)
+        return self._removed(f"Instance {wanted} {done}", before, deleted=True, purged=purged)
 
     def _nothing(self, wanted: InstanceId) -> Response:
         message = f"Instance {wanted} does not exist: nothing to delete"
         return schemas.success({"message": message, "deleted": False, "purged": False, "purgedPaths": []})
 
-    def _removed(self, message: str, *, deleted: bool, purged: bool) -> Response:
-        warnings = {} if purged else {"warnings": ["its data is still being removed; this goes on in the background"]}
+    def _removed(self, message: str, before: Instance | None, *, deleted: bool, purged: bool) -> Response:
+        said = [] if purged else ["its data is still being removed; this goes on in the background"]
+        if before is not None and before.observed.linked and before.observed.state is not State.READY:
+            said.append(_MAYBE_STILL_LINKED)
+        warnings = {"warnings": said} if said else {}
         return schemas.success(
             {"message": message, "deleted": deleted, "purged": purged, "purgedPaths": [], **warnings}
         )

@@ -27,7 +27,7 @@ from wahub.ports.store import Tx
 
 _COUNTED: dict[str, tuple[str, Callable[[Lifecycle], int]]] = {
     "wahub_mutes": ("Links that were found mute", lambda record: record.mutes),
-    "wahub_reconnects": ("Links that were opened anew because nothing came", lambda record: record.reconnects),
+    "wahub_reconnects": ("Links that were up and were lost", lambda record: record.reconnects),
     "wahub_restarts": ("Restarts of instances, asked for or by a timer", lambda record: record.restart_count),
 }
 

@@ -102,13 +102,15 @@ class Lifecycle:
     quick_restarts: int = 0
     """Restarts that WhatsApp required (515) without a steady link between them."""
     last_error_at: float | None = None
+    told_ready: bool = False
+    """Callers were told `ready`, and not since that it is over."""
 
     # Liveness.
     mute_since: float | None = None
     mute_evidence: str | None = None
     mutes: int = 0
     reconnects: int = 0
-    """How often the stale monitor had to act."""
+    """How often a link that was up was lost."""
     health_checked_at: float | None = None
     last_gap_at: float | None = None
 

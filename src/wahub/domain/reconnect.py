@@ -177,7 +177,8 @@ def _replaced(record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Next:
 
 def _bad_session(observed: Observed, record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Next:
     count = record.bad_sessions + 1
-    if count > policy.ladder.fast and ended.refused:
+    fast = policy.ladder.fast
+    if ended.refused and count >= fast and observed.restart_attempts >= fast:
         return _logged_out(record, ended, IncidentKind.BAD_SESSION)
     return _lost(observed, replace(record, bad_sessions=count), ended, policy)
 

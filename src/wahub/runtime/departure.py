@@ -59,8 +59,11 @@ class Departure:
         """It could not be started again and again: state `error`, and nothing more runs."""
         self.stopping = True
         lease = await self._runner.hold()
-        now, kind = self._deps.clock.now(), IncidentKind.RESTORE_FAILED
-        journal.moved(await self._deps.database.write(lambda tx: lifecycle.failed(tx, lease, kind, text, now)))
+        now, event_id, kind = self._deps.clock.now(), self._deps.new_id(), IncidentKind.RESTORE_FAILED
+        journal.moved(
+            await self._deps.database.write(lambda tx: lifecycle.failed(tx, lease, kind, text, now, event_id))
+        )
+        self._deps.wakeup.notify(WEBHOOKS)
         await self.stop()
 
     async def delete(self) -> None:
@@ -71,6 +74,9 @@ class Departure:
         known, cancelled = await deps.database.write(lambda tx: instance.prepare_delete(tx, lease, deps.clock.now()))
         await self._link_to_unlink()
         self.stopping = self.logs_out = True
+        if runner.serving is not None:
+            # The farewell says it all; another event might overtake it.
+            runner.serving.verdict = _BY_CALLER
         await self._end_link(deps.settings.delete_patience, logout=True)
         await runner.end_task(_TASK_PATIENCE)
         await deps.engine.forget(runner.instance)

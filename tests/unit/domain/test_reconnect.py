@@ -293,9 +293,10 @@ def test_a_bad_session_is_dead_after_the_ladder_at_the_login() -> None:
 
 def test_a_stream_that_breaks_before_the_login_is_answered_is_no_refusal() -> None:
     record = replace(RECORD, bad_sessions=50)
-    ended = Ended(Disconnect.BAD_SESSION, REACHED, NOW, 0.5)
-    assert not after_close(BACK, record, ended, POLICY).purge
-    assert after_close(BACK, record, replace(ended, refused=True), POLICY).purge
+    ended, last = Ended(Disconnect.BAD_SESSION, REACHED, NOW, 0.5), replace(BACK, restart_attempts=5)
+    assert not after_close(last, record, ended, POLICY).purge
+    assert not after_close(replace(last, restart_attempts=4), record, replace(ended, refused=True), POLICY).purge
+    assert after_close(last, record, replace(ended, refused=True), POLICY).purge
 
 
 def test_a_bad_session_that_lets_us_log_in_between_is_never_dead() -> None:

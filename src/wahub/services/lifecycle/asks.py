@@ -32,10 +32,10 @@ def ask(tx: Tx, wanted: InstanceId, what: Ask, now: float) -> Instance:
         _check_restart(instance, record, now)
         what = Ask.RETRY if state is State.ERROR else what
     elif what is Ask.RETRY and state not in _ENDED:
-        raise InvalidFieldError(
-            f"retry works in error or failed_qr_timeout only. Current state: {state}; "
-            f"POST /instances/{wanted}/restart restarts it"
-        )
+        way = _way_out(instance, record)
+        if state is State.NEEDS_QR:
+            way = f"a restart does not help either: {way}"
+        raise InvalidFieldError(f"retry works in error or failed_qr_timeout only. Current state: {state}; {way}")
     tx.lifecycles.save(replace(record, asked=what, asked_at=now))
     return instance
 
@@ -43,15 +43,26 @@ def ask(tx: Tx, wanted: InstanceId, what: Ask, now: float) -> Instance:
 def _check_restart(instance: Instance, record: Lifecycle, now: float) -> None:
     state, wanted = instance.observed.state, instance.id
     if state is State.NEEDS_QR:
-        raise InvalidFieldError(
-            f"Instance {wanted} waits for a QR scan and cannot be restarted: GET /instances/{wanted}/client/qr"
-        )
+        way = _way_out(instance, record)
+        raise InvalidFieldError(f"Instance {wanted} waits for a QR scan and cannot be restarted: {way}")
     if state is State.FAILED_QR_TIMEOUT:
         raise InvalidFieldError(f"Instance {wanted} gave up waiting for a QR scan: POST /instances/{wanted}/retry")
     if state is State.RESTRICTED and record.restricted_until is not None and now < record.restricted_until:
         raise InvalidFieldError(
             f"Instance {wanted} is restricted by WhatsApp until {iso(record.restricted_until)}: restart it then"
         )
+
+
+def _way_out(instance: Instance, record: Lifecycle) -> str:
+    """What helps in a state in which a retry or a restart does not."""
+    path = f"/instances/{instance.id}"
+    if instance.observed.state is State.RESTRICTED:
+        return f"POST {path}/restart works when the restriction is over"
+    if instance.observed.state is not State.NEEDS_QR:
+        return f"POST {path}/restart restarts it"
+    if record.credentials_dead:
+        return f"WhatsApp refused its credentials; pair it by POST {path}/client/pairing-code"
+    return f"GET {path}/client/qr"
 
 
 def ask_pairing_code(tx: Tx, wanted: InstanceId, phone: str, now: float) -> Lifecycle:

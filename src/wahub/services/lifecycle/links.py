@@ -13,7 +13,7 @@ from wahub.domain.times import iso
 from wahub.ports.engine import OwnIdentity
 from wahub.ports.store import Tx
 from wahub.services import outbox, qr, webhook
-from wahub.services.lifecycle.moves import Moved, current, move, report
+from wahub.services.lifecycle.moves import Moved, current, move, not_ready_any_more, report
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,12 @@ class Closing:
 def attempt(tx: Tx, lease: Lease, now: float, *, slow: bool) -> Moved:
     """A link is being opened. `slow`: the fast attempts are used up.
 
-    An account that is not linked yet has nothing to get back: it goes on being set up.
+    An account that is not linked yet has nothing to get back: it goes on being set up. A pairing code dies with the
+    link that it was asked of.
     """
     found = current(tx, lease)
     event = Event.LINK_RETRIED if slow and found[0].observed.linked else Event.LINK_STARTED
-    return move(tx, found, event, now)
+    return move(tx, found, event, now, record=_without_code(found[1]))
 
 
 def qr_shown(tx: Tx, lease: Lease, text: str, ttl: float, now: float, event_id: str) -> Moved:
@@ -99,7 +100,8 @@ def opened(tx: Tx, lease: Lease, me: OwnIdentity, now: float, event_id: str, *, 
     took = found[1].authenticated_to_ready_ms
     if before.awaits_ready and before.authenticated_at is not None:
         took = round((now - before.authenticated_at) * 1000)
-    record = replace(found[1], ready_source="poll" if by_poll else "event", authenticated_to_ready_ms=took)
+    source = "poll" if by_poll else "event"
+    record = replace(found[1], ready_source=source, authenticated_to_ready_ms=took, told_ready=True)
     moved = move(tx, found, Event.OPENED, now, changes=changes, record=record)
     webhook.emit(tx, moved.after, "ready", {"status": "ready"}, now=now, event_id=event_id)
     _hold_queue_of_another(tx, moved, me, now, event_id)
@@ -119,11 +121,13 @@ def closed(tx: Tx, lease: Lease, ended: Ended, detail: str, policy: ReconnectPol
     if not follows.keep_qr:
         changes |= {"qr": None, "qr_expires_at": None}
     text = _text(ended.reason, detail)
+    follows = replace(follows, record=_without_code(follows.record))
     if follows.counts:
         changes |= {"last_disconnect_reason": str(ended.reason), "last_disconnect_at": now, "last_error": text}
         follows = replace(follows, record=replace(follows.record, last_error_at=now))
         if before.state is State.READY:
             tx.tally.add_disconnect(lease.instance, now)
+            follows = replace(follows, record=replace(follows.record, reconnects=follows.record.reconnects + 1))
     elif follows.event is Event.QR_GIVEN_UP:
         changes |= {"last_error": "the QR code expired before it was scanned: POST /retry shows a new one"}
     if follows.purge:
@@ -133,8 +137,8 @@ def closed(tx: Tx, lease: Lease, ended: Ended, detail: str, policy: ReconnectPol
     moved = move(tx, found, follows.event, now, changes=changes, record=follows.record, reason=str(ended.reason))
     if follows.incident is not None:
         report(tx, instance, follows.incident, text, now)
-    _tell(tx, moved, ended.reason, text, now, event_id, over=follows.wait is None)
-    return Closing(moved, follows)
+    told = _tell(tx, moved, ended.reason, text, now, event_id, over=follows.wait is None)
+    return Closing(told, follows)
 
 
 def unlinked(tx: Tx, lease: Lease, now: float, event_id: str) -> Moved:
@@ -167,6 +171,7 @@ def unlinked(tx: Tx, lease: Lease, now: float, event_id: str) -> Moved:
         moved = replace(moved, record=again)
     data = {"reason": str(Disconnect.LOGGED_OUT)}
     webhook.emit(tx, moved.after, "disconnected", data, now=now, event_id=event_id)
+    moved = not_ready_any_more(tx, moved)
     after = replace(moved.after, unlinking=False)
     tx.instances.save(after)
     return replace(moved, after=after)
@@ -176,6 +181,10 @@ def purge_again(tx: Tx, lease: Lease) -> None:
     """A link that was being opened while the account was unlinked may have written keys after they were purged."""
     tx.fence(lease)
     tx.sessions.purge(lease.instance)
+
+
+def _without_code(record: Lifecycle) -> Lifecycle:
+    return replace(record, pairing_code=None, pairing_code_expires_at=None)
 
 
 def _text(reason: Disconnect, detail: str) -> str:
@@ -188,11 +197,14 @@ _QUIET = frozenset({Event.RESTART_REQUIRED, Event.QR_ENDED, Event.QR_GIVEN_UP, E
 _FINAL = frozenset({Event.LOGGED_OUT, Event.AUTH_FAILED, Event.RESTRICTED, Event.FAILED})
 
 
-def _tell(tx: Tx, moved: Moved, reason: Disconnect, text: str, now: float, event_id: str, *, over: bool) -> None:
-    """Post what callers should hear of an ending. `over`: nothing brings the link back by itself."""
+def _tell(tx: Tx, moved: Moved, reason: Disconnect, text: str, now: float, event_id: str, *, over: bool) -> Moved:
+    """Post what callers should hear of an ending. `over`: nothing brings the link back by itself.
+
+    Who was told `ready` is told when it is over, also where a restart came between that nobody was told of.
+    """
     instance, event = moved.after, moved.event
     if event in _QUIET:
-        return
+        return moved
     if event is Event.AUTH_FAILED:
         webhook.emit(tx, instance, "auth_failure", {"message": text}, now=now, event_id=f"{event_id}-auth")
     if event is Event.RESTRICTED:
@@ -202,8 +214,10 @@ def _tell(tx: Tx, moved: Moved, reason: Disconnect, text: str, now: float, event
             "message": "WhatsApp refuses this account; nothing is tried before someone asks",
         }
         webhook.emit(tx, instance, "restricted", data, now=now, event_id=f"{event_id}-held")
-    if moved.before.observed.state is State.READY or event in _FINAL or over:
-        webhook.emit(tx, instance, "disconnected", {"reason": str(reason)}, now=now, event_id=event_id)
+    if not (moved.record.told_ready or event in _FINAL or over):
+        return moved
+    webhook.emit(tx, instance, "disconnected", {"reason": str(reason)}, now=now, event_id=event_id)
+    return not_ready_any_more(tx, moved)
 
 
 def _iso(record: Lifecycle) -> str | None:

@@ -62,6 +62,15 @@ def keep(tx: Tx, stored: Lifecycle, record: Lifecycle) -> None:
         tx.lifecycles.save(record)
 
 
+def not_ready_any_more(tx: Tx, moved: Moved) -> Moved:
+    """Callers were told that the account is not ready any more."""
+    if not moved.record.told_ready:
+        return moved
+    record = replace(moved.record, told_ready=False)
+    tx.lifecycles.save(record)
+    return replace(moved, record=record)
+
+
 def report(tx: Tx, instance: Instance, kind: IncidentKind, details: str, now: float) -> None:
     """Write an incident down."""
     tx.lifecycles.add_incident(instance.id, Incident(kind, details, now))

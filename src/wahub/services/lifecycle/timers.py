@@ -16,7 +16,7 @@ from wahub.domain.times import iso
 from wahub.domain.watchdog import MuteEvidence
 from wahub.ports.store import Tx
 from wahub.services import webhook
-from wahub.services.lifecycle.moves import Moved, current, keep, move, report
+from wahub.services.lifecycle.moves import Moved, current, keep, move, not_ready_any_more, report
 
 CONNECTED_MUTE = "CONNECTED_MUTE"
 """The word of `change_state` for a link that is up and of no use."""
@@ -45,8 +45,8 @@ def restart(tx: Tx, lease: Lease, now: float, why: str, *, asked: bool) -> Moved
     return move(tx, found, Event.RESTART, now, changes=changes, record=begun, reason=why)
 
 
-def failed(tx: Tx, lease: Lease, kind: IncidentKind, text: str, now: float) -> Moved:
-    """It is over until someone asks: state `error`, and why."""
+def failed(tx: Tx, lease: Lease, kind: IncidentKind, text: str, now: float, event_id: str) -> Moved:
+    """It is over until someone asks: state `error`, and why. Who takes it for ready is told `disconnected`."""
     instance, record = found = current(tx, lease)
     if instance.observed.state is State.READY:
         raise OvertakenError
@@ -54,7 +54,9 @@ def failed(tx: Tx, lease: Lease, kind: IncidentKind, text: str, now: float) -> M
     ended = replace(record, last_error_at=now, connecting_watchdog_at=None, ready_watchdog_at=None)
     moved = move(tx, found, Event.FAILED, now, changes=changes, record=ended, reason=text)
     report(tx, instance, kind, text, now)
-    return moved
+    if moved.record.told_ready:
+        webhook.emit(tx, moved.after, "disconnected", {"reason": "error"}, now=now, event_id=event_id)
+    return not_ready_any_more(tx, moved)
 
 
 def ready_timed_out(tx: Tx, lease: Lease, pause: float, now: float, event_id: str) -> Moved:
@@ -110,14 +112,14 @@ def cooldown_over(tx: Tx, lease: Lease, now: float) -> Moved:
     return move(tx, current(tx, lease), Event.COOLDOWN_OVER, now, reason="the pause is over")
 
 
-def qr_recovery(tx: Tx, lease: Lease, now: float) -> Moved:
-    """Another attempt to have a code scanned (contract B.7)."""
+def qr_recovery(tx: Tx, lease: Lease, now: float, *, counts: bool = True) -> Moved:
+    """Another attempt to have a code scanned (contract B.7). One that fails for want of a network does not count."""
     instance, record = current(tx, lease)
     if instance.observed.state is not State.NEEDS_QR:
         raise OvertakenError
     tried = replace(
         record,
-        qr_recovery_attempts=record.qr_recovery_attempts + 1,
+        qr_recovery_attempts=record.qr_recovery_attempts + counts,
         qr_recovery_at=now,
         connecting_watchdog_at=record.connecting_watchdog_at or now,
     )
@@ -153,11 +155,10 @@ def health_checked(tx: Tx, lease: Lease, now: float) -> None:
 
 
 def stale(tx: Tx, lease: Lease) -> None:
-    """The stale monitor closes a link that was not heard of."""
-    instance, record = current(tx, lease)
+    """The stale monitor is about to close a link that was not heard of: OvertakenError if it is not up any more."""
+    instance, _ = current(tx, lease)
     if instance.observed.state is not State.READY:
         raise OvertakenError
-    keep(tx, record, replace(record, reconnects=record.reconnects + 1))
 
 
 def mute(tx: Tx, lease: Lease, evidence: MuteEvidence, now: float, event_id: str) -> Moved:
