@@ -25,7 +25,7 @@ log = structlog.get_logger("wahub.restore")
 
 RESTORE, RETRY = "restore", "retry"
 _MEMORY_LOOK = 1.0
-_IN_A_ROW, _BREATH = 10, 0.1
+_IN_A_ROW, _BREATH = 5, 0.1
 """After so many starts, however many places are free, so many seconds for everything else: a hundred instances that do
 the same at the same instant would keep callers waiting for as long as all of them take together."""
 

@@ -100,12 +100,12 @@ async def test_never_more_at_a_time_than_there_are_places(places: int, most: int
     assert sorted(name for _, name in row.started) == sorted(names(12))
 
 
-async def test_starts_come_ten_at_a_time_however_many_places_are_free() -> None:
+async def test_starts_come_five_at_a_time_however_many_places_are_free() -> None:
     row = Row(RestorePolicy(concurrency=1_000, jitter=(0, 0)))
     row.takes = 60.0
-    async with row.running(names(25)):
+    async with row.running(names(12)):
         await row.pass_time(1.0)
-    assert row.times == [0.0] * 10 + [0.1] * 10 + [0.2] * 5
+    assert row.times == [0.0] * 5 + [0.1] * 5 + [0.2] * 2
 
 
 async def test_the_jitter_counts_from_the_beginning_of_a_start() -> None:

@@ -3,6 +3,7 @@
 // A link ends by `finish`, whatever the cause: outstanding sends are settled, what is still to be written to the key store
 // is waited for (a restart after pairing must find the credentials), then `closed` is reported as the last frame.
 
+import { AsyncResource } from 'node:async_hooks';
 import { getBinaryNodeChild, getBinaryNodeChildren, jidDecode, jidNormalizedUser, makeWASocket } from 'baileys';
 import { deviceOf, isSecure, quietLogger, socketOptions } from './config.mjs';
 import { isPaired, readCredentials, UnreadableCredentials } from './credentials.mjs';
@@ -146,12 +147,22 @@ export class Link {
 				proxy
 			})
 		);
+		this.forgetTransactions();
 		this.presence = new Presence(this.sock, () => this.creds.me, this.online);
 		this.gate = new Gate(this.sock.ws.socket, () => this.mayWrite());
 		this.gate.onHandshake = () => this.handshaken();
 		this.handshakeTimer = setTimeout(() => this.abort('timed_out', TIMED_OUT, 'handshake_timeout'), settings.handshake_ms);
 		this.quietEvents();
 		this.listen();
+	}
+
+	/**
+	 * Baileys keeps what it sent for five minutes, with a timer for each. A timer keeps the context it began in: here the key
+	 * transaction of the send, with all the sessions it read, some 25 KB for each message. Begun in ours they keep nothing.
+	 */
+	forgetTransactions() {
+		const recent = this.sock.messageRetryManager;
+		recent.addRecentMessage = AsyncResource.bind(recent.addRecentMessage.bind(recent));
 	}
 
 	handshaken() {
