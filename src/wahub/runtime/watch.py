@@ -169,18 +169,14 @@ class Watch:
     # --- pairing -----------------------------------------------------------------------------------------------------
 
     async def _recover_qr(self, lease: Lease, *, recreate: bool) -> None:
-        # Without a network nobody can have scanned: the wait goes on until it is back (contract 0.12).
-        now, counts = self._deps.clock.now(), not self._network_is_gone
-        moved = await self._deps.database.write(lambda tx: lifecycle.qr_recovery(tx, lease, now, counts=counts))
+        now = self._deps.clock.now()
+        moved = await self._deps.database.write(lambda tx: lifecycle.qr_recovery(tx, lease, now))
         self._runner.sight.take(moved)
         journal.note(lease.instance, "qr_recovery", attempt=moved.record.qr_recovery_attempts)
         self._runner.turns.open_after(0.0, new_term=recreate)
         await self._end_silently("the QR code is stale")
 
     async def _give_up_qr(self, lease: Lease) -> None:
-        if self._network_is_gone:
-            await self._recover_qr(lease, recreate=False)
-            return
         now = self._deps.clock.now()
         moved = await self._deps.database.write(lambda tx: lifecycle.qr_given_up(tx, lease, now))
         self._runner.sight.take(moved)
@@ -190,11 +186,6 @@ class Watch:
 
     async def _init_timeout(self, lease: Lease) -> None:
         sight, timers = self._runner.sight, self._timers
-        if self._network_is_gone:
-            # It says nothing about the account: the time for setting it up begins anew (contract 0.12).
-            sight.init_since = self._deps.clock.monotonic()
-            self._runner.turns.open_after(0.0)
-            return
         if sight.init_attempts >= timers.init_attempts:
             text = f"Failed to initialize after {timers.init_attempts} attempts"
             await self._fail(lease, IncidentKind.INIT_FAILED, text)

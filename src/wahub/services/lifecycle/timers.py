@@ -112,14 +112,14 @@ def cooldown_over(tx: Tx, lease: Lease, now: float) -> Moved:
     return move(tx, current(tx, lease), Event.COOLDOWN_OVER, now, reason="the pause is over")
 
 
-def qr_recovery(tx: Tx, lease: Lease, now: float, *, counts: bool = True) -> Moved:
-    """Another attempt to have a code scanned (contract B.7). One that fails for want of a network does not count."""
+def qr_recovery(tx: Tx, lease: Lease, now: float) -> Moved:
+    """Another attempt to have a code scanned (contract B.7)."""
     instance, record = current(tx, lease)
     if instance.observed.state is not State.NEEDS_QR:
         raise OvertakenError
     tried = replace(
         record,
-        qr_recovery_attempts=record.qr_recovery_attempts + counts,
+        qr_recovery_attempts=record.qr_recovery_attempts + 1,
         qr_recovery_at=now,
         connecting_watchdog_at=record.connecting_watchdog_at or now,
     )
