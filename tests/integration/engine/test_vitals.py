@@ -67,7 +67,8 @@ async def test_a_message_that_does_not_get_through_is_seen(account: Account, box
     assert before - 0.05 <= since <= time.monotonic()
     await box.post(f"phones/{PEER}/send", to=account.number, text="behind it")
     await asyncio.wait_for(account.vault.waiting.wait(), 5)
-    assert account.link.vitals.unhandled_since == since
+    # The same message; the clocks of two processes are compared anew with each sign of life.
+    assert account.link.vitals.unhandled_since == pytest.approx(since, abs=0.05)
     account.vault.gate.set()
     await account.watcher.first(Inbound, after=1)
     await until(lambda: account.link.vitals.unhandled_since is None)
