@@ -175,7 +175,9 @@ class Part:
         self.town.open(self.task.seed * 100 + self.task.number * 10 + number, self.task.rate)
 
     def _storm(self, number: int, seconds: float, deaths: int = 0) -> None:
-        seed = self.task.seed * 1_000 + self.task.number * 10 + number
+        # What is held at rest depends on what just happened, so before each rest every part has the same storm.
+        part = self.task.number if deaths else 0
+        seed = self.task.seed * 1_000 + part * 10 + number
         storm = Storm(self.town, make_storm(seed, seconds, len(self.town.shops), deaths=deaths))
         storm.run(seconds)
         for kind, count in storm.counts.items():
