@@ -61,7 +61,7 @@ def serve(settings: Settings) -> int:
     try:
         prepare_data_directory(settings.data_dir)
         listener = listen(settings.host, settings.port)
-        clock = SystemClock()
+        clock = SystemClock(settings.clock_shift)
         database = open_database(settings.database_url, clock)
     except (OSError, ValueError, StoreFailedError) as error:
         log.error("the gateway cannot start", reason=str(error))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from wahub.adapters.system_clock import SystemClock
 from wahub.config import Settings, SettingsError, load_settings, names_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -264,6 +266,7 @@ def test_several_fall_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"DATABASE_URL": f"mysql://root:{SECRET}@host/db"}, "DATABASE_URL: it must begin with"),
         ({"WAHUB_ENV": "test", "WAHUB_FAULT": "nowhere"}, "WAHUB_FAULT: unknown point"),
         ({"WAHUB_ENV": "test", "WAHUB_FAULT": "after_ack:0"}, "WAHUB_FAULT: the number"),
+        ({"WAHUB_CLOCK_SHIFT_MS": "-1"}, "WAHUB_CLOCK_SHIFT_MS: "),
         ({"HOST": "0.0.0.0"}, "HOST is not a loopback address and API_KEY is not set"),
         ({"HOST": "wa.example.com"}, "HOST is not a loopback address and API_KEY is not set"),
     ],
@@ -337,6 +340,16 @@ def test_faults_only_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ignored.fault is None
     assert any("WAHUB_FAULT is ignored" in text for text in ignored.warnings)
     assert load(monkeypatch, {"WAHUB_ENV": "test"}).fault == "after_ack:2"
+
+
+def test_the_clock_is_put_forward_only_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    ignored = load(monkeypatch, {"WAHUB_CLOCK_SHIFT_MS": "1200000"})
+    assert ignored.clock_shift == 0
+    assert any("WAHUB_CLOCK_SHIFT_MS is ignored" in text for text in ignored.warnings)
+    moved = load(monkeypatch, {"WAHUB_ENV": "test"})
+    assert moved.clock_shift == 1200
+    assert not any("WAHUB_CLOCK_SHIFT_MS" in text for text in moved.warnings)
+    assert abs(SystemClock(1200).now() - time.time() - 1200) < 60
 
 
 def test_names_of_other_systems(monkeypatch: pytest.MonkeyPatch, clean: Path) -> None:

@@ -7,11 +7,14 @@ import time
 
 
 class SystemClock:
-    """Real time (ports/clock.py)."""
+    """Real time (ports/clock.py). `shift`: seconds by which the wall clock is put forward, for tests only."""
+
+    def __init__(self, shift: float = 0.0) -> None:
+        self._shift = shift
 
     def now(self) -> float:
         """Unix seconds."""
-        return time.time()
+        return time.time() + self._shift
 
     def monotonic(self) -> float:
         """Seconds that never go back."""

@@ -90,7 +90,7 @@ async def open_api(settings: Settings, *, needs_worker: bool = False) -> AsyncIt
     try:
         if needs_worker and store_url.parse(settings.database_url).get_backend_name() == "sqlite":
             raise CommandError("no gateway runs on this data: start it, and its instances come back by themselves")
-        async with _in_process(database) as api:
+        async with _in_process(database, SystemClock(settings.clock_shift)) as api:
             yield api
     finally:
         await database.close()
@@ -102,7 +102,7 @@ def _open_store(settings: Settings) -> Database | None:
         parsed = store_url.parse(settings.database_url)
         if parsed.get_backend_name() == "sqlite" and not (file := store_url.sqlite_file(parsed)).is_file():
             raise CommandError(f"there is no store at {file}: name its directory with --data-dir")
-        return open_database(settings.database_url, SystemClock())
+        return open_database(settings.database_url, SystemClock(settings.clock_shift))
     except StoreBusyError:
         return None
     except (OSError, ValueError, StoreFailedError) as error:
@@ -110,8 +110,7 @@ def _open_store(settings: Settings) -> Database | None:
 
 
 @asynccontextmanager
-async def _in_process(database: Database) -> AsyncIterator[Api]:
-    clock = SystemClock()
+async def _in_process(database: Database, clock: SystemClock) -> AsyncIterator[Api]:
     deps = ApiDeps(
         database=database,
         clock=clock,

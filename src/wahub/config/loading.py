@@ -120,6 +120,8 @@ def _advice(settings: Settings) -> list[str]:
         said.append("WEBHOOK_SECRET is not set: webhooks are not signed")
     if settings.fault_wanted is not None and settings.fault is None:
         said.append("WAHUB_FAULT is ignored: it works only with WAHUB_ENV=test")
+    if settings.clock_shift_ms and not settings.clock_shift:
+        said.append("WAHUB_CLOCK_SHIFT_MS is ignored: it works only with WAHUB_ENV=test")
     return said
 
 

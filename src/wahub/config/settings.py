@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import AliasChoices, PrivateAttr, model_validator
 
 from wahub import faults
-from wahub.config.fields import Group, is_loopback, setting
+from wahub.config.fields import LONGEST, Group, is_loopback, setting
 from wahub.config.links import (
     LeaseSettings,
     LostLinkSettings,
@@ -21,15 +21,28 @@ from wahub.config.traffic import SendingSettings, WebhookSettings
 class TestingSettings(Group):
     """Tests only."""
 
-    wahub_env: str = setting("", "WAHUB_ENV", "Tests only", "`test` lets WAHUB_FAULT work")
+    wahub_env: str = setting("", "WAHUB_ENV", "Tests only", "`test` lets WAHUB_FAULT and WAHUB_CLOCK_SHIFT_MS work")
     fault_wanted: str | None = setting(
         None, "WAHUB_FAULT", "Tests only", "`<point>[:nth]`: the process that reaches the point kills itself"
+    )
+    clock_shift_ms: int = setting(
+        0,
+        "WAHUB_CLOCK_SHIFT_MS",
+        "Tests only",
+        "Puts the gateway's wall clock forward; a store that has seen it needs at least as much from then on",
+        ge=0,
+        le=LONGEST * 3_600_000,
     )
 
     @property
     def fault(self) -> str | None:
         """The fault point that a test armed; None outside of tests."""
         return self.fault_wanted if self.wahub_env == "test" else None
+
+    @property
+    def clock_shift(self) -> float:
+        """Seconds by which a test put the wall clock forward; 0 outside of tests."""
+        return self.clock_shift_ms / 1000 if self.wahub_env == "test" else 0.0
 
 
 # Fields come in the order of the last base first; `.env.example` lists them so.
