@@ -30,11 +30,11 @@ from wahub.adapters.local_wakeup import LocalWakeup
 from wahub.adapters.sql.database import open_database
 from wahub.adapters.sql.failure import StoreFailedError
 from wahub.adapters.system_clock import SystemClock
-from wahub.adapters.system_memory import free_memory_mb, memory_limit
 from wahub.api.app import build_api
 from wahub.api.deps import ApiDeps
 from wahub.config import Settings
 from wahub.loop_lag import LoopLag
+from wahub.machine import free_memory_mb, memory_limit
 from wahub.ports.store import Database
 from wahub.process import StopSignals, announce, listen, pid_file, prepare_data_directory, url_of, write_atomically
 from wahub.runtime.deps import RuntimeDeps

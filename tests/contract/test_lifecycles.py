@@ -63,6 +63,7 @@ FULL = Lifecycle(
     reconnects=9,
     health_checked_at=START + 15,
     last_gap_at=START + 16,
+    incidents=(("banned", 1), ("invented", 5)),
     asked=Ask.PAIRING_CODE,
     asked_at=START + 17,
 )
@@ -244,6 +245,25 @@ async def test_the_latest_hundred_incidents_are_kept(store: Database) -> None:
     await _report(store, SHOP, *incidents[100:])
     assert await store.read(lambda tx: tx.lifecycles.incidents(SHOP, 1000)) == incidents[:4:-1]
     assert await store.read(lambda tx: tx.lifecycles.incidents(OTHER, 1000)) == [_incident(0)]
+
+
+async def test_incidents_are_counted_in_the_record(store: Database) -> None:
+    """Also those that are forgotten, and whatever else the record says."""
+    await add_instance(store)
+    await add_instance(store, "other")
+    await _save(store, FULL)
+    await _report(store, SHOP, *(_incident(number) for number in range(105)), _incident(1, kind=IncidentKind.BANNED))
+    await _report(store, OTHER, _incident(1))
+    counted = (("banned", 2), ("connected_mute", 105), ("invented", 5))
+    assert await _get(store) == replace(FULL, incidents=counted)
+    assert await _get(store, OTHER) == Lifecycle(OTHER, incidents=(("connected_mute", 1),))
+
+
+async def test_incidents_of_one_moment_are_all_counted(store: Database) -> None:
+    await add_instance(store)
+    incident = _incident(1)
+    await asyncio.gather(*(store.write(lambda tx: tx.lifecycles.add_incident(SHOP, incident)) for _ in range(20)))
+    assert (await _get(store)).incidents == (("connected_mute", 20),)
 
 
 @pytest.mark.parametrize("kind", list(IncidentKind))

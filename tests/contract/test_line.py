@@ -84,9 +84,11 @@ async def test_instances_do_not_see_each_other(store: Database) -> None:
     await add_entries(store, make_entry(1, instance=InstanceId("other")))
     assert await _due(store) is None
     assert await store.read(lambda tx: tx.line.depth(SHOP)) == 0
+    assert await store.read(lambda tx: tx.line.depths()) == {"other": 1}
     # The same WhatsApp id may occur in two accounts.
     await add_entries(store, make_entry(1))
     assert await store.read(lambda tx: tx.line.depth(SHOP)) == 1
+    assert await store.read(lambda tx: tx.line.depths()) == {"other": 1, "shop": 1}
 
 
 async def test_depth_and_unsettled(store: Database) -> None:
@@ -102,6 +104,7 @@ async def test_depth_and_unsettled(store: Database) -> None:
         settle(make_entry(7), ItemState.FAILED, START, "no"),
     )
     assert await store.read(lambda tx: tx.line.depth(SHOP)) == 4
+    assert await store.read(lambda tx: tx.line.depths()) == {"shop": 4}
     assert await store.read(lambda tx: tx.line.going_out(SHOP)) == entries[2:4]
     assert await store.write(lambda tx: tx.line.going_out(SHOP)) == entries[2:4]
     assert await store.read(lambda tx: tx.line.unsettled(SHOP)) == entries[:5]

@@ -113,6 +113,20 @@ async def test_instances_are_listed_by_creation(store: Database) -> None:
     assert [found.id for found in await store.read(lambda tx: tx.instances.list())] == ["c", "a", "b"]
 
 
+async def test_instances_are_counted_by_state(store: Database) -> None:
+    assert await store.read(lambda tx: tx.instances.count()) == {}
+    for name, state, deleting in (
+        ("a", State.READY, False),
+        ("b", State.NEEDS_QR, False),
+        ("c", State.READY, False),
+        ("d", State.READY, True),
+        ("e", State.ERROR, True),
+    ):
+        made = make_instance(name, observed=Observed(state=state), deleting=deleting)
+        await store.write(lambda tx, made=made: tx.instances.add(made))  # type: ignore[misc]
+    assert await store.read(lambda tx: tx.instances.count()) == {State.READY: 2, State.NEEDS_QR: 1}
+
+
 async def test_sequences_have_no_gaps(store: Database) -> None:
     await add_instance(store)
 

@@ -8,10 +8,11 @@ from functools import partial
 import pytest
 from tests.contract.makers import SHOP, START, add_delivery, add_instance, make_delivery
 
+from wahub.domain.endpoint import Held, Trouble
 from wahub.domain.errors import IllegalTransitionError
 from wahub.domain.ids import InstanceId
 from wahub.domain.webhook import Delivery, DeliveryState
-from wahub.ports.store import Attempted, Database
+from wahub.ports.store import Attempted, Database, Tx
 
 URL, OTHER_URL = "http://localhost/hook", "http://localhost/other"
 
@@ -151,3 +152,35 @@ async def test_event_ids_are_unique(store: Database) -> None:
     await _add(store, make_delivery(1))
     with pytest.raises(IllegalTransitionError):
         await _add(store, make_delivery(1, "other lane"))
+
+
+async def test_dead_letters_and_held_endpoints_are_counted(store: Database) -> None:
+    await add_instance(store)
+    await add_instance(store, "other")
+    assert await store.read(lambda tx: tx.dead.count(None)) == 0
+    assert await store.read(lambda tx: tx.endpoints.held()) == {}
+    other = InstanceId("other")
+    await _add(
+        store,
+        make_delivery(1, state=DeliveryState.DEAD),
+        make_delivery(2, state=DeliveryState.DEAD, instance=other),
+        make_delivery(3, state=DeliveryState.DEAD, instance=other),
+        make_delivery(4),
+        make_delivery(5, state=DeliveryState.DELIVERED, attempted_at=START),
+    )
+    assert await store.read(lambda tx: tx.dead.count(None)) == 3
+    assert await store.read(lambda tx: tx.dead.count(other)) == 2
+
+    def trouble(instance: InstanceId, url: str, held: Held | None) -> Trouble:
+        return Trouble(instance, url, 20, START, "HTTP 500", held, held_until=None if held is None else START + 60)
+
+    def hold(tx: Tx) -> None:
+        tx.endpoints.note(trouble(SHOP, URL, Held.PAUSED))
+        tx.endpoints.note(trouble(SHOP, OTHER_URL, None))
+        tx.endpoints.note(trouble(other, URL, Held.PAUSED))
+        tx.endpoints.note(trouble(other, OTHER_URL, Held.DISABLED))
+
+    await store.write(hold)
+    assert await store.read(lambda tx: tx.endpoints.held()) == {Held.PAUSED: 2, Held.DISABLED: 1}
+    await store.write(lambda tx: tx.endpoints.recover(other, OTHER_URL))
+    assert await store.read(lambda tx: tx.endpoints.held()) == {Held.PAUSED: 2}

@@ -13,13 +13,13 @@ from typing import Any
 
 from wahub.api import schemas
 from wahub.api.endpoint import endpoint_of
-from wahub.api.health import own_memory, peak_memory
 from wahub.api.schemas import iso_or_none
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Instance, State
 from wahub.domain.lifecycle import Incident, Lifecycle
 from wahub.domain.outbox import ItemState
 from wahub.domain.times import iso
+from wahub.machine import own_memory, peak_memory
 from wahub.ports.store import Attempted, Tx
 from wahub.services import instance
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -21,6 +18,7 @@ from starlette.responses import Response
 from wahub.api import schemas
 from wahub.api.deps import ApiDeps
 from wahub.domain.ids import InstanceId
+from wahub.machine import machine_memory, own_memory
 from wahub.ports.store import Tx
 
 log = structlog.get_logger("wahub.http")
@@ -63,11 +61,11 @@ class Health:
         """How many instances there are; None when the store does not answer."""
         try:
             async with asyncio.timeout(self.deps.settings.store_patience):
-                found = await self.deps.database.read(lambda tx: tx.instances.list())
+                found = await self.deps.database.read(lambda tx: tx.instances.count())
         except Exception as error:  # noqa: BLE001 - a health check reports, whatever it was
             log.warning("the store does not answer", error=type(error).__name__)
             return None
-        return sum(not known.deleting for known in found)
+        return sum(found.values())
 
     async def _writable(self) -> bool:
         try:
@@ -87,37 +85,13 @@ def _touch(tx: Tx) -> None:
 def machine() -> dict[str, Any]:
     """Load and memory, as far as this system tells."""
     load = os.getloadavg()
-    total, used = memory()
+    memory = machine_memory()
+    used = memory.used or 0
     return {
         "cpuPercent": round(min(load[0] / (os.cpu_count() or 1) * 100, 100.0), 1),
         "loadavg": [round(figure, 2) for figure in load],
         "memoryUsedMB": round(used / _MEGABYTE),
-        "memoryTotalMB": round(total / _MEGABYTE),
-        "memoryPercent": round(used / total * 100, 1) if total else 0.0,
+        "memoryTotalMB": round(memory.total / _MEGABYTE),
+        "memoryPercent": round(used / memory.total * 100, 1),
         "processRssMB": round(own_memory() / _MEGABYTE),
     }
-
-
-def memory() -> tuple[int, int]:
-    """Bytes of memory in all and in use. Where there is no /proc, what is in use is not known and 0."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        figures = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines)}
-        return figures["MemTotal"], figures["MemTotal"] - figures["MemAvailable"]
-    except (OSError, KeyError, ValueError, IndexError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), 0
-
-
-def own_memory() -> int:
-    """Bytes that this process holds; where there is no /proc, the most it ever held."""
-    try:
-        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return peak_memory()
-
-
-def peak_memory() -> int:
-    """The most bytes that this process ever held."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

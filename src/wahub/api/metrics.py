@@ -8,9 +8,10 @@ counter that falls reads as a restart, so what was seen to grow is added up here
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -20,9 +21,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from wahub.api.deps import ApiDeps
+from wahub.domain.endpoint import Held
 from wahub.domain.ids import InstanceId
-from wahub.domain.instance import Instance, State
-from wahub.domain.lifecycle import Lifecycle
+from wahub.domain.instance import State
+from wahub.domain.lifecycle import IncidentKind, Lifecycle
 from wahub.ports.store import Tx
 
 _COUNTED: dict[str, tuple[str, Callable[[Lifecycle], int]]] = {
@@ -36,9 +38,11 @@ _COUNTED: dict[str, tuple[str, Callable[[Lifecycle], int]]] = {
 class _Seen:
     """What one transaction saw."""
 
-    instances: Sequence[Instance]
+    states: Mapping[State, int]
     records: Sequence[Lifecycle]
     depth: int
+    held: Mapping[Held, int]
+    dead: int
 
 
 class _Rising:
@@ -70,7 +74,7 @@ class Metrics:
     """The handler. One for the process: it remembers what it counted."""
 
     deps: ApiDeps
-    rising: dict[str, _Rising] = field(default_factory=lambda: {name: _Rising() for name in _COUNTED})
+    rising: dict[str, _Rising] = field(default_factory=lambda: {name: _Rising() for name in (*_COUNTED, *IncidentKind)})
 
     async def metrics(self, _request: Request) -> Response:
         """`GET /metrics`."""
@@ -81,15 +85,13 @@ class Metrics:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     def _gauges(self, seen: _Seen) -> Iterator[Metric]:
-        states = Counter(known.observed.state for known in seen.instances)
-        by_state = GaugeMetricFamily("wahub_instances", "Instances by state", labels=["state"])
-        for state in State:
-            by_state.add_metric([state], states[state])
-        yield by_state
+        yield _by_word("wahub_instances", "Instances by state", "state", State, seen.states)
         mute = sum(record.mute_since is not None for record in seen.records)
         lag = self.deps.loop_lag_ms() / 1000
         yield GaugeMetricFamily("wahub_connected_mute", "Instances whose link seems up and is mute", mute)
         yield GaugeMetricFamily("wahub_queue_depth", "Messages that wait, of all instances", seen.depth)
+        yield _by_word("wahub_webhook_endpoints_held", "Webhook endpoints that get no posts", "reason", Held, seen.held)
+        yield GaugeMetricFamily("wahub_dead_letters", "Webhooks that were given up and are kept", seen.dead)
         yield GaugeMetricFamily("wahub_engine_processes", "Engine processes that run", self.deps.engine_processes())
         yield GaugeMetricFamily("wahub_engine_heap_bytes", "Heap that they use", self.deps.engine_heap_bytes())
         yield GaugeMetricFamily("wahub_engine_handles", "Timers, sockets, pipes they hold", self.deps.engine_handles())
@@ -104,8 +106,22 @@ class Metrics:
         for name, (meaning, count) in _COUNTED.items():
             total = self.rising[name].add({record.instance: count(record) for record in seen.records})
             yield CounterMetricFamily(name, meaning, total)
+        incidents = CounterMetricFamily("wahub_incidents", "What somebody should know of, by kind", labels=["kind"])
+        counts = {record.instance: dict(record.incidents) for record in seen.records}
+        for kind in IncidentKind:
+            total = self.rising[kind].add({owner: of.get(kind, 0) for owner, of in counts.items()})
+            incidents.add_metric([kind], total)
+        yield incidents
+
+
+def _by_word(name: str, meaning: str, label: str, words: type[StrEnum], counts: Mapping[Any, int]) -> GaugeMetricFamily:
+    """A gauge with one sample for every word, also for those of which there is none."""
+    family = GaugeMetricFamily(name, meaning, labels=[label])
+    for word in words:
+        family.add_metric([word], counts.get(word, 0))
+    return family
 
 
 def _look(tx: Tx) -> _Seen:
-    found = [known for known in tx.instances.list() if not known.deleting]
-    return _Seen(found, tx.lifecycles.list(), sum(tx.line.depth(known.id) for known in found))
+    depth = sum(tx.line.depths().values())
+    return _Seen(tx.instances.count(), tx.lifecycles.list(), depth, tx.endpoints.held(), tx.dead.count(None))

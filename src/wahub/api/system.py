@@ -22,7 +22,6 @@ from starlette.responses import Response
 
 from wahub.api import schemas
 from wahub.api.deps import ApiDeps
-from wahub.api.health import memory
 from wahub.api.problems import problem
 from wahub.api.schemas import iso_or_none
 from wahub.domain.ids import InstanceId
@@ -30,6 +29,7 @@ from wahub.domain.instance import Instance
 from wahub.domain.lifecycle import Lifecycle
 from wahub.domain.restore import RestoreQueue
 from wahub.domain.times import iso
+from wahub.machine import machine_memory
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -93,13 +93,13 @@ class SystemRoutes:
 
     async def environment(self, _request: Request) -> Response:
         """`GET /__debug/env`: the machine as this process sees it; no environment variable, no setting."""
-        total, used = memory()
+        memory = machine_memory()
         return schemas.success(
             {
                 "runtimeVersion": f"Python {sys.version.split()[0]}",
                 **_executable(Path(sys.executable)),
-                "totalMemMB": round(total / _MEGABYTE),
-                "freeMemMB": round((total - used) / _MEGABYTE) if used else None,
+                "totalMemMB": round(memory.total / _MEGABYTE),
+                "freeMemMB": None if memory.available is None else round(memory.available / _MEGABYTE),
                 "shmMB": _size_mb(Path("/dev/shm")),  # noqa: S108 - it is measured, nothing is written
                 "tmpDisk": _disk_line(Path("/tmp")),  # noqa: S108
                 "uid": os.getuid(),

@@ -114,9 +114,18 @@ class Lifecycle:
     health_checked_at: float | None = None
     last_gap_at: float | None = None
 
+    incidents: tuple[tuple[str, int], ...] = ()
+    """How many incidents there were of each kind; of a kind that a later version wrote, too."""
+
     # What callers ask for.
     asked: Ask | None = None
     asked_at: float | None = None
+
+    def counting(self, kind: IncidentKind) -> Lifecycle:
+        """The record with one more incident of that kind."""
+        counts = dict(self.incidents)
+        counts[kind.value] = counts.get(kind.value, 0) + 1
+        return replace(self, incidents=tuple(sorted(counts.items())))
 
 
 @dataclass(frozen=True, slots=True)

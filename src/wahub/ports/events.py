@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from wahub.domain.endpoint import Secrets, Trouble
+from wahub.domain.endpoint import Held, Secrets, Trouble
 from wahub.domain.event import LoggedEvent, Span
 from wahub.domain.ids import InstanceId
 from wahub.domain.webhook import Delivery
@@ -54,6 +54,9 @@ class Endpoints(Protocol):
     def recover(self, instance: InstanceId, url: str) -> Trouble | None:
         """Forget the trouble; returns what it was."""
 
+    def held(self) -> Mapping[Held, int]:
+        """How many endpoints of all instances are held, by why; without those of which there is none."""
+
     def wake(self, instance: InstanceId, url: str, now: float) -> int:
         """Make waiting retries due, except of events that stepped aside; returns how many."""
 
@@ -73,7 +76,8 @@ class DeadLetters(Protocol):
     def list(self, instance: InstanceId, limit: int) -> Sequence[Delivery]:
         """The latest first."""
 
-    def count(self, instance: InstanceId) -> int: ...
+    def count(self, instance: InstanceId | None) -> int:
+        """How many there are, of one instance or of all."""
 
     def find(self, instance: InstanceId, event_id: str) -> Delivery | None: ...
 

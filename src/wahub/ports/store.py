@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 from wahub.domain.ids import InstanceId, MessageId, QueueId, WorkerId
 from wahub.domain.inbox import Received
-from wahub.domain.instance import Instance
+from wahub.domain.instance import Instance, State
 from wahub.domain.lease import Lease
 from wahub.domain.lifecycle import Incident, Lifecycle
 from wahub.domain.outbox import Entry, IdempotencyKey, ItemState
@@ -35,6 +35,9 @@ class Instances(Protocol):
 
     def list(self) -> Sequence[Instance]:
         """All, by creation."""
+
+    def count(self) -> Mapping[State, int]:
+        """How many there are in each state in which there is any; those that are being deleted are left out."""
 
     def add(self, instance: Instance) -> None:
         """Insert; InstanceExistsError if the id is taken."""
@@ -65,7 +68,10 @@ class Lifecycles(Protocol):
         """Write the whole record; InstanceNotFoundError when the instance is gone."""
 
     def add_incident(self, instance: InstanceId, incident: Incident) -> None:
-        """Write an incident down; those older than the latest hundred of the instance are forgotten."""
+        """Write an incident down, and count it in the record: what was read of that before is out of date.
+
+        Those older than the latest hundred of the instance are forgotten; InstanceNotFoundError when it is gone.
+        """
 
     def incidents(self, instance: InstanceId, limit: int) -> Sequence[Incident]:
         """The latest, newest first."""
@@ -119,6 +125,9 @@ class Line(Protocol):
 
     def depth(self, instance: InstanceId) -> int:
         """How many entries are queued, sending, unknown (not given up) or held."""
+
+    def depths(self) -> Mapping[InstanceId, int]:
+        """The depth of each instance that has any such entry."""
 
     def next_due(self, instance: InstanceId, now: float) -> Entry | None:
         """The first entry that may be claimed at `now`: high priority first, then by joining.

@@ -125,8 +125,9 @@ def note_result(tx: Tx, delivery: Delivery, answer: Answer, now: float, unit: fl
         return Noted(after, recovered=_recover(tx, delivery.instance, delivery.url, now))
     if _should_step_aside(tx, after):
         after = aside(after)
+    held = _count_failure(tx, after, answer, now, unit, policy)
     tx.webhooks.save(after)
-    return Noted(after, _count_failure(tx, after, answer, now, unit, policy))
+    return Noted(after, held)
 
 
 def _recover(tx: Tx, instance: InstanceId, url: str, now: float) -> bool:
@@ -154,13 +155,14 @@ def _count_failure(
         before = Trouble(failed.instance, failed.url, 0, now, "")
     before = replace(before, last_error=failed.last_error or "")
     after = after_failure(before, status=answer.status, probe=failed.probe, now=now, unit=unit, retry=policy)
+    held = after if after.held is not before.held else None
+    if held is not None:
+        kind = IncidentKind.WEBHOOK_DISABLED if after.held is Held.DISABLED else IncidentKind.WEBHOOK_PAUSED
+        text = f"{after.failures} attempts to post webhooks failed in a row: {after.last_error}"
+        # First of all that is written here: it locks the instance, as whoever changes one does first.
+        tx.lifecycles.add_incident(failed.instance, Incident(kind, text, now))
     tx.endpoints.note(after)
-    if after.held is before.held:
-        return None
-    kind = IncidentKind.WEBHOOK_DISABLED if after.held is Held.DISABLED else IncidentKind.WEBHOOK_PAUSED
-    text = f"{after.failures} attempts to post webhooks failed in a row: {after.last_error}"
-    tx.lifecycles.add_incident(failed.instance, Incident(kind, text, now))
-    return after
+    return held
 
 
 def give_up(tx: Tx, delivery: Delivery, reason: str) -> Delivery:

@@ -12,15 +12,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.api.conftest import HOOK, PHONE, Edge
 
+from wahub.domain.endpoint import Held, Trouble
 from wahub.domain.ids import ChatId, InstanceId, QueueId
 from wahub.domain.instance import State
-from wahub.domain.lifecycle import Ask
+from wahub.domain.lifecycle import Ask, Incident, IncidentKind
 from wahub.domain.message import Text
 from wahub.domain.restore import RestoreItem, RestoreQueue
 from wahub.domain.times import iso
 from wahub.ports.store import Tx
 from wahub.ports.wakeup import INSTANCES
-from wahub.services import outbox
+from wahub.services import instance, outbox, webhook
 from wahub.services.outbox import QueueLimits, SendRequest
 
 KEY, SECRET = "the-key", "the-secret"
@@ -178,13 +179,27 @@ def queued(tx: Tx, shop: InstanceId, number: int, now: float) -> None:
     outbox.enqueue(tx, asked, now, QueueLimits())
 
 
+def in_trouble(tx: Tx, shop: InstanceId, other: InstanceId, now: float) -> None:
+    """One endpoint paused, another only failing; one dead letter."""
+    tx.endpoints.note(Trouble(shop, HOOK, 20, now, "HTTP 500", Held.PAUSED, now, now + 60))
+    tx.endpoints.note(Trouble(other, HOOK, 1, now, "HTTP 500"))
+    found = tx.instances.get(shop)
+    assert found is not None
+    webhook.emit(tx, found, "ready", {"status": "ready"}, now=now, event_id="event-1")
+    for delivery in tx.webhooks.due(now + 60, 1):
+        webhook.give_up(tx, delivery, "over")
+
+
 async def test_metrics(edge: Edge) -> None:
     shop, other = await edge.add("shop"), await edge.add("other")
     await edge.add("new", state=State.NEEDS_QR, phone=None)
     await edge.remember(shop, mute_since=5.0, mute_evidence="unacked_sends", mutes=2, reconnects=3, restart_count=4)
     await edge.remember(other, mutes=1)
     now = edge.clock.now()
+    gone = await edge.add("gone")
+    await edge.write(lambda tx: instance.ask_delete(tx, gone))
     await edge.write(lambda tx: [queued(tx, owner, at + 1, now) for at, owner in enumerate((shop, shop, other))])
+    await edge.write(lambda tx: in_trouble(tx, shop, other, now))
     told = {"engine_processes": lambda: 2, "engine_heap_bytes": lambda: 70_000_000, "engine_handles": lambda: 9}
     edge.deps = dataclasses.replace(edge.deps, loop_lag_ms=lambda: 12.5, **told)
     async with edge.client() as client:
@@ -197,6 +212,8 @@ async def test_metrics(edge: Edge) -> None:
     assert (seen["wahub_mutes_total"], seen["wahub_reconnects_total"], seen["wahub_restarts_total"]) == (3, 3, 4)
     assert (seen["wahub_engine_processes"], seen["wahub_event_loop_lag_seconds"]) == (2, 0.0125)
     assert (seen["wahub_engine_heap_bytes"], seen["wahub_engine_handles"]) == (70_000_000, 9)
+    assert (seen["wahub_webhook_endpoints_held{reason=paused}"], seen["wahub_dead_letters"]) == (1, 1)
+    assert seen["wahub_webhook_endpoints_held{reason=disabled}"] == 0
     assert 1 <= seen["wahub_tasks"] < 50
     assert seen["process_resident_memory_bytes"] > 1_000_000
 
@@ -213,6 +230,29 @@ async def test_totals_do_not_fall_when_an_instance_is_deleted(edge: Edge) -> Non
         again = await edge.add("shop")
         await edge.remember(again, mutes=1)
         assert (await scrape(client))["wahub_mutes_total"] == 9
+
+
+async def test_incidents_are_counted_by_kind(edge: Edge) -> None:
+    """True over restarts of the gateway, for the counts lie with the instances."""
+    shop, other = await edge.add("shop"), await edge.add("other")
+
+    async def happens(to: InstanceId, kind: IncidentKind) -> None:
+        await edge.write(lambda tx: tx.lifecycles.add_incident(to, Incident(kind, "why", edge.clock.now())))
+
+    for to, kind in ((shop, IncidentKind.BANNED), (shop, IncidentKind.BANNED), (other, IncidentKind.REPLACED)):
+        await happens(to, kind)
+    banned, replaced = "wahub_incidents_total{kind=banned}", "wahub_incidents_total{kind=connection_replaced}"
+    async with edge.client() as client:
+        seen = await scrape(client)
+        assert (seen[banned], seen[replaced]) == (2, 1)
+        assert {f"wahub_incidents_total{{kind={kind}}}" for kind in IncidentKind} <= seen.keys()
+        await edge.write(lambda tx: tx.instances.delete(shop))
+        await happens(other, IncidentKind.BANNED)
+        seen = await scrape(client)
+        assert (seen[banned], seen[replaced]) == (3, 1)
+    async with edge.client() as later:
+        # Another process counts what it finds.
+        assert (await scrape(later))[replaced] == 1
 
 
 async def test_metrics_name_nobody(edge: Edge) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -244,8 +245,11 @@ class World:
         return await self.database.read(lambda tx: tx.lifecycles.get(wanted))
 
     async def incidents(self, wanted: InstanceId = SHOP) -> list[IncidentKind]:
-        """Oldest first."""
-        found = await self.database.read(lambda tx: tx.lifecycles.incidents(wanted, 100))
+        """Oldest first. Whatever wrote one down must have left it counted in the record."""
+        found, record = await self.database.read(
+            lambda tx: (tx.lifecycles.incidents(wanted, 100), tx.lifecycles.get(wanted))
+        )
+        assert dict(record.incidents) == Counter(incident.kind for incident in found)
         return [incident.kind for incident in reversed(found)]
 
     async def keeps_session(self, wanted: InstanceId = SHOP) -> bool:

@@ -23,7 +23,8 @@ _ALL = (
 )
 _LIST = _ALL.order_by(deliveries.c.position.desc()).limit(bindparam("at_most"))
 _FIND = _ALL.where(events.c.event_id == bindparam("named"))
-_COUNT = sa.select(sa.func.count()).where(deliveries.c.instance == bindparam("instance"), deliveries.c.state == _DEAD)
+_COUNT_ALL = sa.select(sa.func.count()).where(deliveries.c.state == _DEAD)
+_COUNT = _COUNT_ALL.where(deliveries.c.instance == bindparam("instance"))
 _REVIVE = (
     sa.update(deliveries)
     .where(deliveries.c.instance == bindparam("of"), deliveries.c.state == _DEAD)
@@ -68,8 +69,11 @@ class SqlDeadLetters:
         found = self._runner.run(_LIST, {"instance": instance, "at_most": limit})
         return [read_delivery(self._runner, row) for row in found]
 
-    def count(self, instance: InstanceId) -> int:
-        number: int = self._runner.run(_COUNT, {"instance": instance}).scalar_one()
+    def count(self, instance: InstanceId | None) -> int:
+        found = (
+            self._runner.run(_COUNT_ALL, {}) if instance is None else self._runner.run(_COUNT, {"instance": instance})
+        )
+        number: int = found.scalar_one()
         return number
 
     def find(self, instance: InstanceId, event_id: str) -> Delivery | None:

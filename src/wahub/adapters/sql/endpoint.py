@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +41,11 @@ _RECOVER = (
     sa.delete(webhook_endpoints)
     .where(webhook_endpoints.c.instance == bindparam("of"), webhook_endpoints.c.url == bindparam("at"))
     .returning(*(webhook_endpoints.c[name] for name in _TROUBLE))
+)
+_HELD = (
+    sa.select(webhook_endpoints.c.held, sa.func.count().label("number"))
+    .where(webhook_endpoints.c.held.is_not(None))
+    .group_by(webhook_endpoints.c.held)
 )
 _WAKE = (
     sa.update(deliveries)
@@ -87,6 +93,9 @@ class SqlEndpoints:
     def recover(self, instance: InstanceId, url: str) -> Trouble | None:
         row = self._runner.run(_RECOVER, {"of": instance, "at": url}).one_or_none()
         return None if row is None else _trouble(row)
+
+    def held(self) -> Mapping[Held, int]:
+        return {Held(row.held): row.number for row in self._runner.run(_HELD, {})}
 
     def wake(self, instance: InstanceId, url: str, now: float) -> int:
         return self._runner.run(_WAKE, {"of": instance, "at": url, "now": now}).rowcount

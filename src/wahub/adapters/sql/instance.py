@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any, Final
@@ -31,6 +31,11 @@ _ALL = sa.select(*(instances.c[name] for name in _COLUMNS))
 _GET = _ALL.where(instances.c.id == bindparam("instance"))
 _GET_LOCKED = locked(_GET)
 _LIST = _ALL.order_by(instances.c.created_at, instances.c.id)
+_COUNT = (
+    sa.select(instances.c.state, sa.func.count().label("number"))
+    .where(instances.c.deleting == sa.false())
+    .group_by(instances.c.state)
+)
 _ADD = for_both(
     lambda insert: (
         insert(instances)
@@ -67,6 +72,9 @@ class SqlInstances:
 
     def list(self) -> Sequence[Instance]:
         return [_read(row, self._runner.codec) for row in self._runner.run(_LIST, {})]
+
+    def count(self) -> Mapping[State, int]:
+        return {State(row.state): row.number for row in self._runner.run(_COUNT, {})}
 
     def add(self, instance: Instance) -> None:
         added = self._runner.run(_ADD[self._runner.dialect], _values(instance, self._runner.codec)).one_or_none()

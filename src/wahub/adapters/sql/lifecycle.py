@@ -89,6 +89,7 @@ class SqlLifecycles:
         self._runner.run(_SAVE[self._runner.dialect], values)
 
     def add_incident(self, instance: InstanceId, incident: Incident) -> None:
+        self.save(self.get(instance, for_update=True).counting(incident.kind))
         values = {
             "instance": instance,
             "kind": incident.kind.value,
@@ -131,9 +132,10 @@ def encode_record(record: Lifecycle) -> str:
 
 
 def decode_record(column: str) -> dict[str, Any]:
-    """The reverse: arguments of `Lifecycle`. Its fields hold no lists, so a JSON list was a tuple."""
-    return {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in json.loads(column).items()
-        if name in _DEFAULTS
-    }
+    """The reverse: arguments of `Lifecycle`."""
+    return {name: _frozen(value) for name, value in json.loads(column).items() if name in _DEFAULTS}
+
+
+def _frozen(value: Any) -> Any:
+    """Fields hold no lists, so a JSON list was a tuple."""
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

@@ -11,7 +11,7 @@ read all that is scheduled for later.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -136,6 +136,7 @@ _GIVEN_UP = Twofold(_UNKNOWN.where(outbox.c.settled_at.is_not(None)))
 _IN_DOUBT = Twofold(_UNKNOWN.where(_OPEN))
 _SENDING = Twofold(ENTRIES.where(_OF, outbox.c.state == _WORD["sending"]))
 _DEPTH = sa.select(sa.func.count()).select_from(outbox).where(_OF, _OPEN)
+_DEPTHS = sa.select(outbox.c.instance, sa.func.count().label("number")).where(_OPEN).group_by(outbox.c.instance)
 _NEXT_POSITION = _next_position()
 _NEXT_DUE = Twofold(
     ENTRIES.where(
@@ -172,6 +173,9 @@ class SqlLine:
     def depth(self, instance: InstanceId) -> int:
         count: int = self._runner.run(_DEPTH, {"instance": instance}).scalar_one()
         return count
+
+    def depths(self) -> Mapping[InstanceId, int]:
+        return {InstanceId(row.instance): row.number for row in self._runner.run(_DEPTHS, {})}
 
     def next_due(self, instance: InstanceId, now: float) -> Entry | None:
         values = {"instance": instance, "now": now}

@@ -114,9 +114,9 @@ def closed(tx: Tx, lease: Lease, ended: Ended, detail: str, policy: ReconnectPol
     Credentials that WhatsApp declared dead are purged. `disconnected` is posted when a ready instance lost its link,
     or when nothing brings it back by itself.
     """
-    instance, record = found = current(tx, lease)
-    now, before = ended.at, instance.observed
-    follows = after_close(before, record, ended, policy)
+    found = current(tx, lease)
+    now, before = ended.at, found[0].observed
+    follows = after_close(before, found[1], ended, policy)
     changes: dict[str, Any] = {"ready_at": None, "restart_attempts": follows.attempts}
     if not follows.keep_qr:
         changes |= {"qr": None, "qr_expires_at": None}
@@ -136,7 +136,7 @@ def closed(tx: Tx, lease: Lease, ended: Ended, detail: str, policy: ReconnectPol
         changes |= {"authenticated_at": None}
     moved = move(tx, found, follows.event, now, changes=changes, record=follows.record, reason=str(ended.reason))
     if follows.incident is not None:
-        report(tx, instance, follows.incident, text, now)
+        moved = report(tx, moved, follows.incident, text, now)
     told = _tell(tx, moved, ended.reason, text, now, event_id, over=follows.wait is None)
     return Closing(told, follows)
 

@@ -71,6 +71,8 @@ def not_ready_any_more(tx: Tx, moved: Moved) -> Moved:
     return replace(moved, record=record)
 
 
-def report(tx: Tx, instance: Instance, kind: IncidentKind, details: str, now: float) -> None:
-    """Write an incident down."""
-    tx.lifecycles.add_incident(instance.id, Incident(kind, details, now))
+def report(tx: Tx, moved: Moved, kind: IncidentKind, details: str, now: float) -> Moved:
+    """Write an incident down, after the move itself: the record counts it."""
+    instance = moved.after.id
+    tx.lifecycles.add_incident(instance, Incident(kind, details, now))
+    return replace(moved, record=tx.lifecycles.get(instance))

@@ -53,7 +53,7 @@ def failed(tx: Tx, lease: Lease, kind: IncidentKind, text: str, now: float, even
     changes = {"last_error": text, "qr": None, "qr_expires_at": None, "ready_at": None}
     ended = replace(record, last_error_at=now, connecting_watchdog_at=None, ready_watchdog_at=None)
     moved = move(tx, found, Event.FAILED, now, changes=changes, record=ended, reason=text)
-    report(tx, instance, kind, text, now)
+    moved = report(tx, moved, kind, text, now)
     if moved.record.told_ready:
         webhook.emit(tx, moved.after, "disconnected", {"reason": "error"}, now=now, event_id=event_id)
     return not_ready_any_more(tx, moved)
@@ -75,14 +75,16 @@ def ready_timed_out(tx: Tx, lease: Lease, pause: float, now: float, event_id: st
         "state": str(state),
     }
     webhook.emit(tx, instance, "ready_timeout", data, now=now, event_id=event_id)
-    report(tx, instance, IncidentKind.READY_TIMEOUT, f"not ready after {round(now - since)} s, state {state}", now)
+    text = f"not ready after {round(now - since)} s, state {state}"
     used = replace(record, ready_timed_out=True)
     if state is State.NEEDS_QR:
         keep(tx, record, used)
-        return Moved(instance, instance, used, Event.READY_TIMED_OUT)
+        only_said = Moved(instance, instance, used, Event.READY_TIMED_OUT)
+        return report(tx, only_said, IncidentKind.READY_TIMEOUT, text, now)
     paused = replace(used, paused_until=now + pause, pause_reason="ready_timeout", connecting_watchdog_at=None)
     changes = {"qr": None, "qr_expires_at": None, "last_error": "not ready in time"}
-    return move(tx, found, Event.READY_TIMED_OUT, now, changes=changes, record=paused, reason="ready watchdog")
+    moved = move(tx, found, Event.READY_TIMED_OUT, now, changes=changes, record=paused, reason="ready watchdog")
+    return report(tx, moved, IncidentKind.READY_TIMEOUT, text, now)
 
 
 def rearm_connecting(tx: Tx, lease: Lease, now: float) -> Lifecycle:
@@ -136,8 +138,7 @@ def qr_given_up(tx: Tx, lease: Lease, now: float) -> Moved:
     changes = {"qr": None, "qr_expires_at": None, "last_error": text}
     ended = replace(record, connecting_watchdog_at=None, ready_watchdog_at=None, last_error_at=now)
     moved = move(tx, found, Event.QR_GIVEN_UP, now, changes=changes, record=ended, reason="no scan")
-    report(tx, instance, IncidentKind.QR_TIMEOUT, text, now)
-    return moved
+    return report(tx, moved, IncidentKind.QR_TIMEOUT, text, now)
 
 
 def polled(tx: Tx, lease: Lease, error: str | None) -> Lifecycle:
@@ -172,5 +173,5 @@ def mute(tx: Tx, lease: Lease, evidence: MuteEvidence, now: float, event_id: str
     after = replace(instance, observed=observed)
     tx.instances.save(after)
     webhook.emit(tx, after, "change_state", {"status": CONNECTED_MUTE}, now=now, event_id=event_id)
-    report(tx, instance, IncidentKind.CONNECTED_MUTE, str(evidence), now)
-    return Moved(instance, after, seen, Event.LINK_LOST, str(evidence))
+    moved = Moved(instance, after, seen, Event.LINK_LOST, str(evidence))
+    return report(tx, moved, IncidentKind.CONNECTED_MUTE, str(evidence), now)
