@@ -189,6 +189,7 @@ def baileys_settings(settings: Settings, installed: InstalledEngine) -> BaileysS
         encryption_key=key.encode() if (key := _secret(settings.encryption_key)) else None,
         # As durable as the store: its commits survive the death of any process, not each loss of power.
         spool_flush=False,
+        statuses=settings.receive_status_posts,
         fault=settings.fault,
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from wahub.domain.event import LoggedEvent
 from wahub.domain.ids import ChatId, InstanceId, MessageId, QueueId, WorkerId
-from wahub.domain.inbox import Received
+from wahub.domain.inbox import Address, Received
 from wahub.domain.instance import Config, Instance, Observed
 from wahub.domain.lease import Lease
 from wahub.domain.message import Text
@@ -85,12 +85,16 @@ def make_delivery(number: int, lane: str = "lifecycle", url: str = "http://local
     return replace(delivery, **changes)
 
 
+PERSON = Address("4915551230001", None)
+
+
 def make_received(message_id: str = "3A01", **changes: Any) -> Received:
     received = Received(
         instance=SHOP,
         chat="4915551230001@s.whatsapp.net",
         sender="4915551230001@s.whatsapp.net",
-        sender_phone="4915551230001",
+        author=PERSON,
+        partner=PERSON,
         message_id=MessageId(message_id),
         from_me=False,
         type="text",
@@ -98,6 +102,12 @@ def make_received(message_id: str = "3A01", **changes: Any) -> Received:
         timestamp=int(START),
     )
     return replace(received, **changes)
+
+
+def add_received(tx: Tx, received: Received, now: float) -> bool:
+    """Store it as the message of one contact, in the chat with that contact or in its group."""
+    key = received.chat if received.in_group else f"c_{received.chat}"
+    return tx.inbox.add(received, key, None if received.from_me else f"c_{received.sender}", now)
 
 
 def logged(delivery: Delivery) -> LoggedEvent:

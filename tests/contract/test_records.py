@@ -16,6 +16,7 @@ from tests.contract.makers import (
     make_delivery,
     make_entry,
     make_instance,
+    add_received,
     make_received,
 )
 
@@ -156,7 +157,7 @@ async def test_deleting_an_instance_removes_all_that_hangs_on_it(store: Database
             tx.keys.put(instance, KeyRecord(key, QueueId("q"), START))
             tx.keys.add_claim(instance, START, 0)
             tx.tally.add_disconnect(instance, START)
-            tx.inbox.add(make_received(instance=instance), START)
+            add_received(tx, make_received(instance=instance), START)
             add_delivery(tx, make_delivery(1, instance=instance, event_id=f"event-{instance}"))
             tx.sessions.write(instance, KeyChanges({CREDS: b"secret"}))
             tx.lifecycles.save(Lifecycle(instance, mutes=1, asked=Ask.RETRY))
@@ -196,7 +197,7 @@ async def test_deleting_an_instance_removes_all_that_hangs_on_it(store: Database
     ]
     # Created again it starts empty: the same message is new to it.
     await add_instance(store)
-    assert await store.write(lambda tx: tx.inbox.add(make_received(), START))
+    assert await store.write(lambda tx: add_received(tx, make_received(), START))
     assert await store.write(lambda tx: tx.instances.next_sequence(SHOP)) == 1
 
 
@@ -204,20 +205,22 @@ async def test_a_message_is_stored_once(store: Database) -> None:
     await add_instance(store)
     await add_instance(store, "other")
     again = make_received(text="another text")
-    assert await store.write(lambda tx: tx.inbox.add(make_received(), START))
-    assert not await store.write(lambda tx: tx.inbox.add(again, START))
+    assert await store.write(lambda tx: add_received(tx, make_received(), START))
+    assert not await store.write(lambda tx: add_received(tx, again, START))
     for different in (
         make_received("3A02"),
         make_received(chat="1@g.us"),
         make_received(sender="2@s.whatsapp.net"),
         make_received(instance=InstanceId("other")),
     ):
-        assert await store.write(lambda tx, received=different: tx.inbox.add(received, START))  # type: ignore[misc]
+        assert await store.write(lambda tx, received=different: add_received(tx, received, START))  # type: ignore[misc]
 
 
 async def test_of_equal_messages_at_the_same_moment_one_is_new(store: Database) -> None:
     await add_instance(store)
-    arrivals = await asyncio.gather(*(store.write(lambda tx: tx.inbox.add(make_received(), START)) for _ in range(10)))
+    arrivals = await asyncio.gather(
+        *(store.write(lambda tx: add_received(tx, make_received(), START)) for _ in range(10))
+    )
     assert sorted(arrivals) == [False] * 9 + [True]
 
 
@@ -227,10 +230,10 @@ async def test_when_the_latest_message_was_stored(store: Database) -> None:
     assert await store.read(lambda tx: tx.inbox.last_received_at(SHOP)) is None
     for number, at in enumerate((START + 1, START + 5, START + 3)):
         received = make_received(f"3A0{number}")
-        await store.write(lambda tx, received=received, at=at: tx.inbox.add(received, at))  # type: ignore[misc]
-    await store.write(lambda tx: tx.inbox.add(make_received(instance=InstanceId("other")), START + 9))
+        await store.write(lambda tx, received=received, at=at: add_received(tx, received, at))  # type: ignore[misc]
+    await store.write(lambda tx: add_received(tx, make_received(instance=InstanceId("other")), START + 9))
     # Seen again: nothing new was stored.
-    await store.write(lambda tx: tx.inbox.add(make_received("3A00"), START + 7))
+    await store.write(lambda tx: add_received(tx, make_received("3A00"), START + 7))
     assert await store.read(lambda tx: tx.inbox.last_received_at(SHOP)) == START + 5
 
 
@@ -238,8 +241,8 @@ async def test_when_the_latest_message_was_stored(store: Database) -> None:
 async def test_what_a_sender_made_up_is_stored_all_the_same(store: Database, timestamp: int) -> None:
     await add_instance(store)
     odd = make_received(text="nul \0 half \udc00", raw='{"a":"\0"}', timestamp=timestamp, type="\0")
-    assert await store.write(lambda tx: tx.inbox.add(odd, START))
-    assert not await store.write(lambda tx: tx.inbox.add(odd, START))
+    assert await store.write(lambda tx: add_received(tx, odd, START))
+    assert not await store.write(lambda tx: add_received(tx, odd, START))
 
 
 # --- session material -------------------------------------------------------------------------------------------------

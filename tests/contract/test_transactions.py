@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from tests.contract.makers import SHOP, HandClock, add_instance, make_entry, make_instance, make_received
+from tests.contract.makers import SHOP, HandClock, add_instance, add_received, make_entry, make_instance, make_received
 
 from wahub.adapters.sql.database import open_database
 from wahub.adapters.sql.failure import StoreFailedError
@@ -169,7 +169,7 @@ async def test_broken_rules_are_told_in_the_words_of_the_domain(store: Database)
     with pytest.raises(InstanceNotFoundError):
         await store.write(lambda tx: tx.outbox.add(make_entry(1, instance=InstanceId("nobody"))))
     with pytest.raises(InstanceNotFoundError):
-        await store.write(lambda tx: tx.inbox.add(make_received(instance=InstanceId("nobody")), 1.0))
+        await store.write(lambda tx: add_received(tx, make_received(instance=InstanceId("nobody")), 1.0))
     changes = KeyChanges({KeyName("session", "a"): b"x"})
     with pytest.raises(InstanceNotFoundError):
         await store.write(lambda tx: tx.sessions.write(InstanceId("nobody"), changes))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from wahub.domain.errors import EngineDownError, PairingRefusedError
 from wahub.domain.ids import ChatId, InstanceId, MessageId
@@ -15,10 +16,12 @@ from wahub.ports.engine import (
     LOGIN_REFUSED,
     CaughtUp,
     Closed,
+    Fetched,
     KeyVault,
     LinkEvent,
     LinkSpec,
     LinkVitals,
+    MediaRef,
     Opened,
     OwnIdentity,
     PairingCode,
@@ -61,6 +64,11 @@ class FakeLink:
     probed: int = 0
     code: PairingCode | PairingRefusedError = field(default_factory=lambda: PairingCode("ABCD1234", 150.0))
     codes_asked: list[str] = field(default_factory=list)
+    watched: list[bool] = field(default_factory=list)
+    """What it was told about presence, in order."""
+    fetched: list[MediaRef] = field(default_factory=list)
+    fetches: Callable[[MediaRef, Path, int], Fetched] = lambda _media, _path, _limit: Fetched("gone")
+    """What becomes of a fetch; writes the file if it has one."""
     hold: asyncio.Event | None = None
     """When set, sends wait for it: a test that wants an item to stay on the wire."""
 
@@ -155,6 +163,15 @@ class FakeLink:
 
     def ack_inbound(self, seq: int) -> None:
         self.acked.append(seq)
+
+    def watch(self, presence: bool) -> None:
+        self.watched.append(presence)
+
+    async def fetch(self, media: MediaRef, path: Path, limit: int) -> Fetched:
+        self.fetched.append(media)
+        if self._closed.is_set():
+            return Fetched("not_open")
+        return self.fetches(media, path, limit)
 
     async def logout(self) -> None:
         self.logged_out = True

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from wahub.domain.ids import ChatId, InstanceId, MessageId
+from wahub.domain.inbox import PollKey
 from wahub.domain.instance import Disconnect, EngineOptions, Stage
 from wahub.domain.message import Content
 from wahub.domain.outbox import SendAcked, SendNotStarted, SendRefused, SendResult, SendUncertain
@@ -30,16 +32,22 @@ __all__ = [
     "CaughtUp",
     "Closed",
     "Engine",
+    "Fetched",
     "Inbound",
     "KeyVault",
     "Link",
     "LinkEvent",
     "LinkSpec",
     "LinkVitals",
+    "Mapped",
+    "MediaRef",
+    "Missed",
     "Opened",
     "OwnIdentity",
     "Paired",
     "PairingCode",
+    "PollKey",
+    "PresenceSeen",
     "Probe",
     "QrShown",
     "Receipted",
@@ -132,9 +140,52 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class CaughtUp:
-    """The server's offline queue has been drained: what was sent to us while away has been reported."""
+    """The server's offline queue has been drained: what was sent to us while away has been reported.
+
+    `offline_count` counts all that was in it. Of messages `announced` were to come (None: the server did not say), and
+    `received` came: fewer than announced is a gap.
+    """
 
     offline_count: int
+    announced: int | None = None
+    received: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A message came that cannot be read, and its text is not known. It may still come, under the same id.
+
+    `chat` and `sender` are JIDs, `why` a constant word, `at` Unix seconds. May be told again.
+    """
+
+    message_id: MessageId
+    chat: str
+    sender: str
+    why: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """It was learned that this number and this LID (digits) are one person."""
+
+    phone: str
+    lid: str
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceSeen:
+    """Somebody is there or types: available, unavailable, composing, recording or paused. Only while watched.
+
+    `chat` and `sender` are JIDs; `last_seen` is Unix seconds, where the person tells it.
+    """
+
+    chat: str
+    sender: str
+    sender_phone: str | None
+    sender_lid: str | None
+    state: str
+    last_seen: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +216,15 @@ class Inbound:
     """A decrypted message, durable in the engine's spool until `Link.ack_inbound(seq)`. May be reported again after a
     crash.
 
-    A vote on a poll of ours has the type `vote`, `poll_id` (the WhatsApp id of the poll) and `options` (the names
-    chosen, in the order of the poll; empty when the vote was withdrawn), decrypted with the poll's secret.
+    `body` is plain data: `message_id`, `chat` (JID), `chat_phone` and `chat_lid` (digits or None: of the partner in a
+    direct chat), `sender` (JID), `sender_phone` and `sender_lid` (digits or None), `from_me`, `push_name`, `timestamp`
+    (Unix seconds), `type` (text, image, …), `text`, `target` (the message that it is about: of a reaction, an edit, a
+    delete, a vote), `details` (what the type has beside the text, in the words that callers see: docs/events.md) and
+    `raw` (the WhatsApp message as JSON text).
 
-    `body` is plain data: `message_id`, `chat` (JID), `sender` (JID), `sender_phone` (digits or None), `sender_lid`
-    (digits or None), `from_me`, `push_name`, `timestamp` (Unix seconds), `type` (text, image, …), `text`, and `raw`
-    (the WhatsApp message as JSON text).
+    A vote has `poll_id` (the WhatsApp id of the poll) and `options` (the names chosen, in the order of the poll; empty
+    when it was withdrawn; None when it could not be read). The types `group_update` and `call` are no messages,
+    but come the same way.
     """
 
     seq: int
@@ -190,7 +244,34 @@ class Closed:
 LOGIN_REFUSED = "login_refused"
 """`Closed.detail` when the server answered the login itself with a refusal."""
 
-LinkEvent = QrShown | Paired | Opened | CaughtUp | Acked | Receipted | Inbound | Closed
+LinkEvent = QrShown | Paired | Opened | CaughtUp | Acked | Receipted | Inbound | Missed | Mapped | PresenceSeen | Closed
+
+
+# --- files of messages ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRef:
+    """Where the file of a message is and what opens it. `kind`: image, video, audio, document or sticker."""
+
+    kind: str
+    direct_path: str
+    media_key: bytes = field(repr=False)
+    file_sha256: bytes | None = None
+    file_enc_sha256: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What became of fetching a file: `error` is None when the whole file was written and is what was sent.
+
+    Errors: too_large, gone (no longer on WhatsApp's servers), refused, damaged, unreachable, not_open, failed. `sha256`
+    is hex.
+    """
+
+    error: str | None
+    size: int = 0
+    sha256: str = ""
 
 
 # --- the protocols ----------------------------------------------------------------------------------------------------
@@ -207,6 +288,9 @@ class KeyVault(Protocol):
 
     async def write(self, changes: KeyChanges) -> None:
         """Make all changes durable, or none."""
+
+    async def poll(self, message_id: MessageId) -> PollKey | None:
+        """What reads the votes on the poll of that id; None when no such poll is known."""
 
     async def sent_message(self, message_id: MessageId) -> tuple[ChatId, Content] | None:
         """What we sent under this id, for a device that asks to have it encrypted anew; None when it is not ours."""
@@ -252,6 +336,12 @@ class Link(Protocol):
 
     def ack_inbound(self, seq: int) -> None:
         """The message is stored: the spool may drop it."""
+
+    def watch(self, presence: bool) -> None:
+        """Whether to ask for, and report, the presence of the people who write. Off at the beginning."""
+
+    async def fetch(self, media: MediaRef, path: Path, limit: int) -> Fetched:
+        """Fetch a file of at most `limit` bytes and write it, checked, to `path` (absolute). Never raises."""
 
     async def logout(self) -> None:
         """Unlink at the server (best effort, at most 5 s), then close."""

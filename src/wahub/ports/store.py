@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from wahub.domain.ids import InstanceId, MessageId, QueueId, WorkerId
-from wahub.domain.inbox import Received
 from wahub.domain.instance import Instance, State
 from wahub.domain.lease import Lease
 from wahub.domain.lifecycle import Incident, Lifecycle
@@ -23,6 +22,7 @@ from wahub.domain.outbox import Entry, IdempotencyKey, ItemState
 from wahub.domain.session import KeyChanges, KeyName
 from wahub.domain.webhook import Delivery
 from wahub.ports.events import DeadLetters, Endpoints, Events
+from wahub.ports.messages import Chats, Inbox, People
 
 T = TypeVar("T")
 
@@ -207,16 +207,6 @@ class Contacts(Protocol):
     def put(self, phone: str, knowledge: Knowledge) -> None: ...
 
 
-class Inbox(Protocol):
-    """Received messages."""
-
-    def last_received_at(self, instance: InstanceId) -> float | None:
-        """When the latest message of this instance was stored."""
-
-    def add(self, received: Received, now: float) -> bool:
-        """Insert or ignore; True if it was new."""
-
-
 @dataclass(frozen=True, slots=True)
 class Attempted:
     """One attempt to post an event; `error` is None when it was taken."""
@@ -244,13 +234,16 @@ class Webhooks(Protocol):
         """The earliest time later than `after` at which a pending delivery that heads its lane may be posted."""
 
     def save(self, delivery: Delivery) -> None:
-        """Write its lane, state, times, attempts and last_error; nothing if the delivery is gone.
+        """Write its state, times, attempts and last_error, and its lane if it stepped aside; nothing if it is gone.
 
         Once settled, one that is not in the log is removed together with its event.
         """
 
     def last_attempt(self, instance: InstanceId) -> Attempted | None:
         """What became of the latest attempt to post anything of this instance."""
+
+    def rename_lane(self, instance: InstanceId, old: str, new: str) -> None:
+        """What waits in one lane waits in the other: two chats turned out to be one."""
 
     def supersede(self, instance: InstanceId, event: str) -> int:
         """Drop pending deliveries of that event (a `qr` dies with its code); returns how many."""
@@ -282,6 +275,8 @@ class Tx(Protocol):
     tally: Tally
     contacts: Contacts
     inbox: Inbox
+    people: People
+    chats: Chats
     events: Events
     webhooks: Webhooks
     endpoints: Endpoints

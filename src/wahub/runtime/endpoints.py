@@ -41,6 +41,8 @@ class Endpoints:
         self._most_running = most_running
         self._most_held = most_held
         self._known: dict[EndpointKey, _Endpoint] = {}
+        self._events: set[str] = set()
+        """What runs or waits: a lane may be renamed meanwhile, and then the same delivery seems to head another."""
         self.running = 0
         self.held = 0
         """Running and waiting."""
@@ -64,9 +66,10 @@ class Endpoints:
                 endpoint = touched[key] = self._known.setdefault(key, _Endpoint())
             if delivery.probe:
                 endpoint.answers = False
-            if self.has_room and delivery.lane not in endpoint.lanes and len(endpoint.lanes) < self._capacity(endpoint):
+            if self._takes(endpoint, delivery):
                 endpoint.lanes.add(delivery.lane)
                 endpoint.waiting.append(delivery)
+                self._events.add(delivery.event_id)
                 self.held += 1
         for key, endpoint in touched.items():
             self._forget_if_idle(key, endpoint)
@@ -77,6 +80,7 @@ class Endpoints:
         key = (delivery.instance, delivery.url)
         endpoint = self._known[key]
         endpoint.lanes.discard(delivery.lane)
+        self._events.discard(delivery.event_id)
         endpoint.running -= 1
         self.held -= 1
         others_wait = self.running >= self._most_running
@@ -107,7 +111,13 @@ class Endpoints:
     def _let_go(self, endpoint: _Endpoint) -> None:
         self.held -= len(endpoint.waiting)
         endpoint.lanes.difference_update(delivery.lane for delivery in endpoint.waiting)
+        self._events.difference_update(delivery.event_id for delivery in endpoint.waiting)
         endpoint.waiting.clear()
+
+    def _takes(self, endpoint: _Endpoint, delivery: Delivery) -> bool:
+        if not self.has_room or delivery.event_id in self._events:
+            return False
+        return delivery.lane not in endpoint.lanes and len(endpoint.lanes) < self._capacity(endpoint)
 
     def _capacity(self, endpoint: _Endpoint) -> int:
         return _ROUNDS_HELD * self._concurrency if endpoint.answers else 1

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import structlog
 
+from wahub.domain.inbox import Address
 from wahub.domain.instance import State
 from wahub.domain.lease import Lease
 from wahub.domain.reconnect import Next
@@ -25,8 +26,11 @@ from wahub.ports.engine import (
     Inbound,
     Link,
     LinkEvent,
+    Mapped,
+    Missed,
     Opened,
     Paired,
+    PresenceSeen,
     QrShown,
     Receipted,
 )
@@ -39,7 +43,7 @@ from wahub.runtime.reach import Reach
 from wahub.runtime.reports import ReportBatch
 from wahub.runtime.sender import Sender
 from wahub.runtime.sight import LinkFacts, Sight
-from wahub.services import lifecycle, outbox
+from wahub.services import contact, lifecycle, outbox
 from wahub.services.lifecycle import Moved
 
 log = structlog.get_logger("wahub.runner")
@@ -130,6 +134,10 @@ class Serving:
                 policy = deps.settings.rules.policy
                 await deps.database.write(lambda tx: outbox.start_evidence_wait(tx, lease, now, policy))
                 deps.wakeup.notify(outbox_topic(lease.instance))
+            case Mapped(phone, lid):
+                await deps.database.write(lambda tx: contact.connect(tx, lease, Address(phone, lid), now, event_id))
+            case Missed() | PresenceSeen():
+                pass  # told by others
             case _:
                 raise TypeError(f"unexpected event {type(event).__name__}")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from wahub.domain.ids import ChatId, MessageId
+from wahub.domain.inbox import PollKey
 from wahub.domain.lease import Lease
 from wahub.domain.message import Content
 from wahub.domain.session import KeyChanges, KeyName
 from wahub.ports.store import Database
-from wahub.services import session
+from wahub.services import inbox, session
 
 
 class StoreVault:
@@ -27,3 +28,6 @@ class StoreVault:
 
     async def sent_message(self, message_id: MessageId) -> tuple[ChatId, Content] | None:
         return await self._database.read(lambda tx: session.sent_message(tx, self._lease.instance, message_id))
+
+    async def poll(self, message_id: MessageId) -> PollKey | None:
+        return await self._database.read(lambda tx: inbox.find_poll(tx, self._lease.instance, message_id))

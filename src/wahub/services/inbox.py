@@ -2,55 +2,78 @@
 
 from __future__ import annotations
 
-from wahub.domain.ids import ChatId
-from wahub.domain.inbox import Received
+from wahub.domain.contact import Contact
+from wahub.domain.ids import InstanceId, MessageId
+from wahub.domain.inbox import NOTICES, STATUS, PollKey, Received, poll_key
+from wahub.domain.incoming import Place, event_of
 from wahub.domain.lease import Lease
+from wahub.domain.message import Poll
+from wahub.ports.messages import ChatNews
 from wahub.ports.store import Tx
-from wahub.services import webhook
+from wahub.services import contact, webhook
 
 
 def ingest(tx: Tx, lease: Lease, received: Received, now: float, event_id: str) -> bool:
-    """Store a message and its webhook in one transaction; a second arrival changes nothing. True if it was new."""
+    """Store a message and its webhook in one transaction; a second arrival changes nothing. True if it was new.
+
+    `event_id` is chosen outside, so that a transaction that runs again stores the same.
+    """
     tx.fence(lease)
-    if not tx.inbox.add(received, now):
+    author, partner = _people(tx, received, now, event_id)
+    key = received.chat if partner is None else partner.id
+    if not tx.inbox.add(received, key, None if author is None else author.id, now):
         return False
+    if received.type not in NOTICES and received.target is None and received.chat != STATUS:
+        tx.chats.note(lease.instance, key, _news(received))
     instance = tx.instances.get(lease.instance)
-    if instance is not None and not received.from_me:
-        event, data = (
-            ("vote_update", {"vote": _vote_data(received)})
-            if received.vote
-            else (
-                "message",
-                {"message": _message_data(received)},
-            )
-        )
-        webhook.emit(tx, instance, event, data, lane=received.chat, now=now, event_id=event_id)
+    if instance is not None and author is not None and _may_tell(tx, received, author.id):
+        event, data = event_of(received, Place(received.chat, author, partner))
+        webhook.emit(tx, instance, event, data, lane=key, now=now, event_id=event_id)
     return True
 
 
-def _vote_data(received: Received) -> dict[str, object]:
-    """The shape of contract D.4: option names in the order of the poll, none when the vote was withdrawn."""
-    assert received.vote is not None
-    return {
-        "voter": _digits(received),
-        "selectedOptions": list(received.vote.options),
-        "timestamp": received.timestamp,
-        "pollMessageId": received.vote.poll_id,
-    }
+def _people(tx: Tx, received: Received, now: float, seed: str) -> tuple[Contact | None, Contact | None]:
+    """Who wrote it (None: we) and who the chat is with (None: a group), with what this message says of who they are."""
+    author = partner = None
+    if not received.from_me:
+        author = contact.meet(tx, received.instance, received.author, received.push_name, now=now, seed=seed)
+    if received.partner is not None:
+        same = author is not None and received.partner == received.author
+        partner = author if same else contact.meet(tx, received.instance, received.partner, None, now=now, seed=seed)
+    return author, partner
 
 
-def _message_data(received: Received) -> dict[str, object]:
-    """The shape of contract D.4."""
-    return {
-        "from": _digits(received),
-        "body": received.text,
-        "text": received.text,
-        "type": received.type,
-        "timestamp": received.timestamp,
-        "id": received.message_id,
-    }
+def _may_tell(tx: Tx, received: Received, author: str) -> bool:
+    """Not of an edit or a delete that its sender had no right to: WhatsApp's apps ignore those, too.
+
+    In groups admins delete the messages of others, and WhatsApp sees to it that only they do.
+    """
+    if received.type not in ("edit", "delete") or received.target is None:
+        return True
+    if received.type == "delete" and received.in_group:
+        return True
+    authors = tx.inbox.authors_of(received.instance, received.target)
+    return not authors or author in authors
 
 
-def _digits(received: Received) -> str:
-    """Who sent it: phone digits where known, else the digits of the hidden identity."""
-    return received.sender_phone or ChatId.from_jid(received.sender).user
+def _news(received: Received) -> ChatNews:
+    return ChatNews(
+        at=received.timestamp,
+        message_id=received.message_id,
+        type=received.type,
+        text=received.text,
+        from_me=received.from_me,
+    )
+
+
+def find_poll(tx: Tx, instance: InstanceId, message_id: MessageId) -> PollKey | None:
+    """What reads the votes on a poll: one that we sent, that the account's phone sent, or that was received."""
+    entry = tx.outbox.find_message(instance, message_id)
+    if entry is not None:
+        content = entry.content
+        return PollKey(content.options, content.secret) if isinstance(content, Poll) else None
+    for received in tx.inbox.find(instance, message_id):
+        key = poll_key(received)
+        if key is not None:
+            return key
+    return None

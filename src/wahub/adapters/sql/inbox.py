@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from collections.abc import Sequence
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
 
 from wahub.adapters.sql.runner import Runner, for_both
-from wahub.adapters.sql.tables import inbox
-from wahub.domain.ids import InstanceId
-from wahub.domain.inbox import Received
+from wahub.adapters.sql.tables import inbox, people
+from wahub.domain.ids import InstanceId, MessageId
+from wahub.domain.inbox import Address, Received, address_of
 
 _COLUMNS = (
-    *("instance", "chat", "sender", "sender_phone", "message_id", "from_me", "type", "text", "timestamp", "raw"),
-    "received_at",
+    *("instance", "chat", "sender", "sender_phone", "sender_lid", "message_id", "from_me", "type", "text", "timestamp"),
+    *("raw", "received_at", "chat_key", "author_key", "push_name", "target", "details"),
 )
 _IDENTITY = (inbox.c.instance, inbox.c.chat, inbox.c.sender, inbox.c.message_id)
 _ADD = for_both(
@@ -26,12 +28,26 @@ _ADD = for_both(
     )
 )
 _LAST_RECEIVED = sa.select(sa.func.max(inbox.c.received_at)).where(inbox.c.instance == bindparam("instance"))
+_SAME_ID = sa.and_(inbox.c.instance == bindparam("instance"), inbox.c.message_id == bindparam("message_id"))
+_SAME_PERSON = sa.and_(people.c.instance == inbox.c.instance, people.c.id == inbox.c.author_key)
+_AUTHORS = (
+    sa.select(inbox.c.chat_key, sa.func.coalesce(people.c.merged_into, inbox.c.author_key))
+    .select_from(inbox.outerjoin(people, _SAME_PERSON))
+    .where(_SAME_ID)
+)
+_READ = (
+    *("instance", "chat", "sender", "sender_phone", "sender_lid", "message_id", "from_me", "type", "text", "timestamp"),
+    *("raw", "push_name", "target", "details"),
+)
+_FIND = sa.select(*(inbox.c[name] for name in _READ)).where(_SAME_ID).order_by(inbox.c.position)
 _LATEST: Final = 2**53
 """A sender writes the timestamp; one that no column can hold must not stop the message for ever."""
 
+_to_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 class SqlInbox:
-    """ports.store.Inbox."""
+    """ports.messages.Inbox."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -40,13 +56,16 @@ class SqlInbox:
         last: float | None = self._runner.run(_LAST_RECEIVED, {"instance": instance}).scalar_one()
         return last
 
-    def add(self, received: Received, now: float) -> bool:
+    def add(self, received: Received, chat_key: str, author: str | None, now: float) -> bool:
+        if (chat_key, author) in self._places(received.instance, received.message_id):
+            return False
         codec = self._runner.codec
         values = {
             "instance": received.instance,
             "chat": received.chat,
             "sender": received.sender,
-            "sender_phone": received.sender_phone,
+            "sender_phone": received.author.phone,
+            "sender_lid": received.author.lid,
             "message_id": received.message_id,
             "from_me": received.from_me,
             "type": received.type,
@@ -54,5 +73,41 @@ class SqlInbox:
             "timestamp": max(0, min(received.timestamp, _LATEST)),
             "raw": None if received.raw is None else codec.text_in(received.raw),
             "received_at": now,
+            "chat_key": chat_key,
+            "author_key": author,
+            "push_name": received.push_name,
+            "target": received.target,
+            "details": codec.text_in(_to_json(received.details)) if received.details else None,
         }
         return self._runner.run(_ADD[self._runner.dialect], values).one_or_none() is not None
+
+    def find(self, instance: InstanceId, message_id: MessageId) -> Sequence[Received]:
+        rows = self._runner.run(_FIND, {"instance": instance, "message_id": message_id})
+        return [read_received(self._runner, row) for row in rows]
+
+    def authors_of(self, instance: InstanceId, message_id: MessageId) -> frozenset[str | None]:
+        return frozenset(author for _, author in self._places(instance, message_id))
+
+    def _places(self, instance: InstanceId, message_id: MessageId) -> set[tuple[str, str | None]]:
+        rows = self._runner.run(_AUTHORS, {"instance": instance, "message_id": message_id})
+        places: set[tuple[str, str | None]] = set()
+        for row in rows:
+            chat_key, author = list(row)
+            places.add((chat_key, author))
+        return places
+
+
+def read_received(runner: Runner, row: Sequence[Any]) -> Received:
+    """One row of `_READ`'s columns, in their order. The partner has the address that stood on the message."""
+    values = dict(zip(_READ, row, strict=True))
+    text_out = runner.codec.text_out
+    chat, details = values["chat"], values.pop("details")
+    phone, lid = values.pop("sender_phone"), values.pop("sender_lid")
+    raw = values.pop("raw")
+    return Received(
+        **{**values, "text": text_out(values["text"]), "from_me": bool(values["from_me"])},
+        author=Address(phone, lid),
+        partner=address_of(chat) if chat.endswith(("@s.whatsapp.net", "@lid")) else None,
+        details={} if details is None else json.loads(text_out(details)),
+        raw=None if raw is None else text_out(raw),
+    )

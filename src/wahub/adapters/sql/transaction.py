@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from wahub.adapters.sql import lease as lease_rows
 from wahub.adapters.sql.codec import Codec
+from wahub.adapters.sql.chats import SqlChats
 from wahub.adapters.sql.contacts import SqlContacts
 from wahub.adapters.sql.dead import SqlDeadLetters
 from wahub.adapters.sql.endpoint import SqlEndpoints
@@ -17,6 +18,7 @@ from wahub.adapters.sql.lease import SqlLeases
 from wahub.adapters.sql.lifecycle import SqlLifecycles
 from wahub.adapters.sql.line import SqlLine
 from wahub.adapters.sql.outbox import SqlOutbox
+from wahub.adapters.sql.people import SqlPeople
 from wahub.adapters.sql.runner import Runner
 from wahub.adapters.sql.session import SqlSessions
 from wahub.adapters.sql.tally import SqlTally
@@ -24,9 +26,9 @@ from wahub.adapters.sql.webhook import SqlWebhooks
 from wahub.domain.lease import Lease
 from wahub.ports.clock import Clock
 from wahub.ports.events import DeadLetters, Endpoints, Events
+from wahub.ports.messages import Chats, Inbox, People
 from wahub.ports.store import (
     Contacts,
-    Inbox,
     Instances,
     Leases,
     Lifecycles,
@@ -44,7 +46,7 @@ class SqlTx:
 
     __slots__ = (
         *("_runner", "contacts", "inbox", "instances", "keys", "leases", "lifecycles", "line", "outbox", "sessions"),
-        *("tally", "webhooks", "events", "endpoints", "dead"),
+        *("tally", "webhooks", "events", "endpoints", "dead", "people", "chats"),
     )
 
     def __init__(self, connection: sa.Connection, clock: Clock, codec: Codec, *, writable: bool) -> None:
@@ -59,6 +61,8 @@ class SqlTx:
         self.tally: Tally = SqlTally(runner)
         self.contacts: Contacts = SqlContacts(runner)
         self.inbox: Inbox = SqlInbox(runner)
+        self.people: People = SqlPeople(runner)
+        self.chats: Chats = SqlChats(runner)
         self.events: Events = SqlEvents(runner)
         self.webhooks: Webhooks = SqlWebhooks(runner)
         self.endpoints: Endpoints = SqlEndpoints(runner)

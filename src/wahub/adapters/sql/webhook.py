@@ -19,7 +19,7 @@ from wahub.adapters.sql.runner import Runner
 from wahub.adapters.sql.tables import deliveries, events, webhook_endpoints, webhook_secrets
 from wahub.domain.endpoint import FOREVER
 from wahub.domain.ids import InstanceId
-from wahub.domain.webhook import Delivery, DeliveryState
+from wahub.domain.webhook import Delivery, DeliveryState, stands_aside
 from wahub.ports.store import Attempted
 
 _ADDED = ("position", "instance", "url", "lane", "expires_at")
@@ -106,10 +106,17 @@ _NEXT_AT = (
     .select_from(_HEADS_AND_TROUBLE)
     .where(bindparam("after") < _DUE_AT, literal_column(repr(FOREVER)) > _DUE_AT)
 )
-_SAVE = (
+_CHANGED: dict[str, Any] = {name: bindparam(name) for name in _CHANGING if name != "lane"}
+_OF = deliveries.c.position == bindparam("of")
+# The lane may have been renamed while it was posted.
+_SAVE = sa.update(deliveries).where(_OF).values(_CHANGED)
+_SAVE_ASIDE = sa.update(deliveries).where(_OF).values({**_CHANGED, "lane": bindparam("lane")})
+_RENAME = (
     sa.update(deliveries)
-    .where(deliveries.c.position == bindparam("of"))
-    .values({name: bindparam(name) for name in _CHANGING})
+    .where(
+        deliveries.c.state == _PENDING, deliveries.c.instance == bindparam("of"), deliveries.c.lane == bindparam("old")
+    )
+    .values(lane=bindparam("new"))
 )
 _REMOVE = sa.delete(events).where(events.c.position == bindparam("of"))
 _LAST_ATTEMPT = (
@@ -151,7 +158,14 @@ class SqlWebhooks:
         if not delivery.sequence and delivery.state is not DeliveryState.PENDING:
             self._runner.run(_REMOVE, {"of": delivery.position})
             return
-        self._runner.run(_SAVE, {"of": delivery.position, **_changing(delivery)})
+        values = _changing(delivery)
+        if not stands_aside(delivery):
+            del values["lane"]
+        statement = _SAVE_ASIDE if "lane" in values else _SAVE
+        self._runner.run(statement, {"of": delivery.position, **values})
+
+    def rename_lane(self, instance: InstanceId, old: str, new: str) -> None:
+        self._runner.run(_RENAME, {"of": instance, "old": old, "new": new})
 
     def last_attempt(self, instance: InstanceId) -> Attempted | None:
         row = self._runner.run(_LAST_ATTEMPT, {"instance": instance}).one_or_none()

@@ -12,10 +12,11 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import TypeVar
 
 from wahub.adapters.engines.baileys import wire
-from wahub.adapters.engines.baileys.translate import to_closed, to_event, to_result, to_wire
+from wahub.adapters.engines.baileys.translate import to_closed, to_event, to_poll_key, to_result, to_wire
 from wahub.domain.errors import PairingRefusedError, StaleLeaseError
 from wahub.domain.ids import ChatId, MessageId
 from wahub.domain.instance import Disconnect, Stage
@@ -168,6 +169,15 @@ class BaileysLink:
         if not self.closed:
             self._tell(wire.InboundAck(**self._address, seq=seq))
 
+    def watch(self, presence: bool) -> None:
+        """Whether to ask for, and report, the presence of the people who write."""
+        if not self.closed:
+            self._tell(wire.Watch(**self._address, presence=presence))
+
+    async def fetch(self, media: port.MediaRef, path: Path, limit: int) -> port.Fetched:
+        """Fetch a file of at most `limit` bytes and write it, checked, to `path`. Never raises."""
+        raise NotImplementedError
+
     async def logout(self) -> None:
         """Unlink at the server (best effort, at most 5 s), then close."""
         if not self.closed:
@@ -206,7 +216,7 @@ class BaileysLink:
         if frame.epoch != self._spec.epoch or self.closed:
             return
         match frame:
-            case wire.Write() | wire.Read() | wire.NeedMessage():
+            case wire.Write() | wire.Read() | wire.NeedMessage() | wire.NeedPoll():
                 self._answer(frame)
             case wire.Sent():
                 self._on_sent(frame)
@@ -278,12 +288,12 @@ class BaileysLink:
 
     # --- what the side process asks --------------------------------------------------------------------------------
 
-    def _answer(self, frame: wire.Read | wire.Write | wire.NeedMessage) -> None:
+    def _answer(self, frame: wire.Read | wire.Write | wire.NeedMessage | wire.NeedPoll) -> None:
         task = asyncio.create_task(self._answer_soon(frame))
         self._answers.add(task)
         task.add_done_callback(self._answers.discard)
 
-    async def _answer_soon(self, frame: wire.Read | wire.Write | wire.NeedMessage) -> None:
+    async def _answer_soon(self, frame: wire.Read | wire.Write | wire.NeedMessage | wire.NeedPoll) -> None:
         try:
             match frame:
                 case wire.Write():
@@ -292,6 +302,8 @@ class BaileysLink:
                     answer = await self._read(frame)
                 case wire.NeedMessage():
                     answer = await self._sent_message(frame)
+                case wire.NeedPoll():
+                    answer = await self._poll(frame)
         except StaleLeaseError:
             answer = wire.Answer(q=frame.q, error="fenced")
         except Exception as error:  # noqa: BLE001 - whatever the store raises, the side process must hear of it
@@ -310,3 +322,7 @@ class BaileysLink:
     async def _sent_message(self, frame: wire.NeedMessage) -> wire.Answer:
         found = await self._vault.sent_message(MessageId(frame.id))
         return wire.Answer(q=frame.q, value=None if found is None else to_wire(found[1]))
+
+    async def _poll(self, frame: wire.NeedPoll) -> wire.Answer:
+        found = await self._vault.poll(MessageId(frame.id))
+        return wire.Answer(q=frame.q, value=None if found is None else to_poll_key(found))

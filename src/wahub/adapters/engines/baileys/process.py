@@ -204,6 +204,7 @@ class EngineProcess:
             qr_next_ms=settings.qr_next_ms,
             keep_alive_ms=round(settings.keep_alive * 1000),
             handshake_ms=round(settings.handshake_timeout * 1000),
+            statuses=settings.statuses,
             fault=settings.fault,
         )
 

@@ -40,6 +40,8 @@ class BaileysSettings:
     """Between our pings. Nothing heard for so long and 5 s more: the link is lost."""
     handshake_timeout: float = 45.0
     """How long connecting may take to the end of the encrypted handshake, the way through a proxy included."""
+    statuses: bool = False
+    """Whether what people post on the status list is reported."""
     fault: str | None = None
     """Fault point and turn, as `after_spool:2`. Only in tests."""
     start_timeout: float = 30.0

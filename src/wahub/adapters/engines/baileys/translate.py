@@ -5,6 +5,7 @@ from __future__ import annotations
 from wahub.adapters.engines.baileys import wire
 from wahub.adapters.engines.baileys.codes import disconnect_reason
 from wahub.domain.ids import MessageId
+from wahub.domain.inbox import PollKey
 from wahub.domain.instance import Stage
 from wahub.domain.message import Content, Poll, Text
 from wahub.ports import engine as port
@@ -19,6 +20,11 @@ def to_wire(content: Content) -> wire.SendContent:
             return wire.SendContent(
                 kind="poll", caption=caption, options=list(options), multiple=multiple, secret=secret
             )
+
+
+def to_poll_key(key: PollKey) -> wire.SendContent:
+    """What reads the votes on a poll."""
+    return wire.SendContent(kind="poll_key", options=list(key.options), secret=key.secret, creators=list(key.creators))
 
 
 def to_result(frame: wire.Sent) -> port.SendResult:
@@ -43,8 +49,16 @@ def to_event(frame: wire.AboutLink) -> port.LinkEvent:
             return port.Paired(_to_identity(me))
         case wire.OpenedNow(me=me, polled=polled):
             return port.Opened(_to_identity(me), polled)
-        case wire.CaughtUpNow(offline_count=count):
-            return port.CaughtUp(count)
+        case wire.CaughtUpNow(offline_count=count, announced=announced, received=received):
+            return port.CaughtUp(count, announced, received)
+        case wire.MissedNow(id=message_id, chat=chat, sender=sender, why=why, at=at):
+            return port.Missed(MessageId(message_id), chat, sender, why, at)
+        case wire.Mapping(phone=phone, lid=lid):
+            return port.Mapped(phone, lid)
+        case wire.Presence():
+            return port.PresenceSeen(
+                frame.chat, frame.sender, frame.sender_phone, frame.sender_lid, frame.state, frame.last_seen
+            )
         case wire.LateAck(id=message_id, error=error):
             return port.Acked(MessageId(message_id), error)
         case wire.Receipt(ids=ids, kind=kind, chat=chat, at=at):

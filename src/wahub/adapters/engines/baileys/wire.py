@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 _HEADER_BYTES = 4
 _MAX_FRAME_BYTES = 64 * 1024 * 1024
 
@@ -53,6 +53,8 @@ class Hello(_Frame, tag="hello"):
     qr_next_ms: int
     keep_alive_ms: int
     handshake_ms: int
+    statuses: bool
+    """Whether posts on the status list are reported."""
     fault: str | None
 
 
@@ -75,7 +77,10 @@ class Extend(_LinkFrame, tag="extend"):
 
 
 class SendContent(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What to send. `kind` says which fields there are: `text` has `text`, `poll` has all others."""
+    """What was or is to be sent. `kind` says which fields there are: `text` has `text`; `poll` has `caption`, `options`,
+    `multiple` and `secret`; `poll_key`, the answer to `need_poll`, has `options`, `secret` and `creators` (JIDs under
+    which the poll was made; none: it is ours).
+    """
 
     kind: str
     text: str | None = None
@@ -83,6 +88,7 @@ class SendContent(msgspec.Struct, kw_only=True, omit_defaults=True):
     options: list[str] | None = None
     multiple: bool | None = None
     secret: bytes | None = None
+    creators: list[str] | None = None
 
 
 class Send(_LinkFrame, tag="send"):
@@ -121,6 +127,25 @@ class Pair(_LinkFrame, tag="pair"):
 
 class InboundAck(_LinkFrame, tag="inbound_ack"):
     seq: int
+
+
+class Watch(_LinkFrame, tag="watch"):
+    """Whether presence is asked for and reported."""
+
+    presence: bool
+
+
+class Fetch(_LinkFrame, tag="fetch"):
+    """Asks for the file of a message; answered by `fetched`. `path` is absolute, `limit` in bytes."""
+
+    n: int
+    kind: str
+    direct_path: str
+    media_key: bytes
+    file_sha256: bytes | None
+    file_enc_sha256: bytes | None
+    path: str
+    limit: int
 
 
 class Logout(_LinkFrame, tag="logout"):
@@ -191,6 +216,13 @@ class NeedMessage(_LinkFrame, tag="need_message"):
     id: str
 
 
+class NeedPoll(_LinkFrame, tag="need_poll"):
+    """A vote came on the poll of that message id."""
+
+    q: int
+    id: str
+
+
 class Sent(_LinkFrame, tag="sent"):
     """What became of a send. `outcome`: acked, refused, not_started or uncertain."""
 
@@ -224,6 +256,43 @@ class Pairing(_LinkFrame, tag="pairing"):
     code: str | None
     ttl_ms: float
     reason: str | None
+
+
+class Fetched(_LinkFrame, tag="fetched"):
+    """The answer to the `fetch` of that number. `error` is null when the whole file lies at its path."""
+
+    n: int
+    error: str | None
+    size: int
+    sha256: str
+
+
+class Presence(_LinkFrame, tag="presence"):
+    """Somebody is there, or types. `last_seen` in Unix seconds."""
+
+    chat: str
+    sender: str
+    sender_phone: str | None
+    sender_lid: str | None
+    state: str
+    last_seen: int | None
+
+
+class MissedNow(_LinkFrame, tag="missed"):
+    """A message that could not be read. `at` in Unix seconds; `why` is a constant word."""
+
+    id: str
+    chat: str
+    sender: str
+    why: str
+    at: int
+
+
+class Mapping(_LinkFrame, tag="mapping"):
+    """The digits of a person's number and of their LID."""
+
+    phone: str
+    lid: str
 
 
 class LateAck(_LinkFrame, tag="acked"):
@@ -266,7 +335,11 @@ class OpenedNow(_LinkFrame, tag="opened"):
 
 
 class CaughtUpNow(_LinkFrame, tag="caught_up"):
+    """`announced` messages were to come out of the offline queue (null: the server did not say), `received` came."""
+
     offline_count: int
+    announced: int | None
+    received: int
 
 
 class ClosedNow(_LinkFrame, tag="closed"):
@@ -279,19 +352,38 @@ class ClosedNow(_LinkFrame, tag="closed"):
 
 
 ToEngine = (
-    Hello | Ping | Open | Extend | Send | Typing | Exists | ProbeLink | Pair | InboundAck | Logout | Close | Answer
+    Hello
+    | Ping
+    | Open
+    | Extend
+    | Send
+    | Typing
+    | Exists
+    | ProbeLink
+    | Pair
+    | InboundAck
+    | Watch
+    | Fetch
+    | Logout
+    | Close
+    | Answer
 )
 AboutLink = (
     Read
     | Write
     | NeedMessage
+    | NeedPoll
     | Sent
     | Told
     | Probed
     | Pairing
+    | Fetched
     | LateAck
     | Receipt
     | InboundMessage
+    | Presence
+    | MissedNow
+    | Mapping
     | Qr
     | PairedNow
     | OpenedNow

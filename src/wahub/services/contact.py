@@ -1,0 +1,68 @@
+"""Contacts, as use cases: who somebody is, and that two of them are one person."""
+
+from __future__ import annotations
+
+import hashlib
+
+from wahub.domain.contact import Contact, learn
+from wahub.domain.ids import InstanceId
+from wahub.domain.inbox import Address
+from wahub.domain.lease import Lease
+from wahub.ports.store import Tx
+from wahub.services import webhook
+
+
+def meet(tx: Tx, instance: InstanceId, address: Address, name: str | None, *, now: float, seed: str) -> Contact:
+    """The contact with that address, made or corrected if need be.
+
+    `seed` is chosen outside of the transaction and makes new ids: one that runs again makes the same.
+    """
+    by_phone = tx.people.by_phone(instance, address.phone) if address.phone else None
+    by_lid = by_phone
+    if by_phone is None or address.lid not in (None, by_phone.lid):
+        by_lid = tx.people.by_lid(instance, address.lid) if address.lid else None
+    learned = learn(
+        by_phone,
+        by_lid,
+        phone=address.phone,
+        lid=address.lid,
+        name=name,
+        new_id="c_" + _digest(seed, address),
+        now=now,
+    )
+    for contact in learned.changed:
+        tx.people.save(instance, contact)
+    if learned.merged is not None:
+        _merge(tx, instance, learned.merged, learned.contact, now, seed)
+    return learned.contact
+
+
+def connect(tx: Tx, lease: Lease, address: Address, now: float, seed: str) -> None:
+    """It was learned that a number and a LID are one person; of nobody that we never met anything is kept."""
+    tx.fence(lease)
+    known = (address.phone and tx.people.by_phone(lease.instance, address.phone)) or (
+        address.lid and tx.people.by_lid(lease.instance, address.lid)
+    )
+    if known:
+        meet(tx, lease.instance, address, None, now=now, seed=seed)
+
+
+def _merge(tx: Tx, instance: InstanceId, gone: Contact, kept: Contact, now: float, seed: str) -> None:
+    """Everything that goes by the contact that is no more goes by the other one."""
+    tx.people.redirect(instance, gone.id, kept.id)
+    tx.webhooks.rename_lane(instance, gone.id, kept.id)
+    owner = tx.instances.get(instance)
+    if owner is not None:
+        data = {
+            "contactId": kept.id,
+            "mergedContactId": gone.id,
+            "phone": kept.phone,
+            "lid": kept.lid,
+            "name": kept.name,
+        }
+        event_id = hashlib.sha256(f"{seed}:{gone.id}:merged".encode()).hexdigest()[:32]
+        webhook.emit(tx, owner, "contact_merged", {"contact": data}, lane=kept.id, now=now, event_id=event_id)
+
+
+def _digest(seed: str, address: Address) -> str:
+    return hashlib.sha256(f"{seed}:{address.phone}:{address.lid}".encode()).hexdigest()[:20]
