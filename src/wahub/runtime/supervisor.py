@@ -25,7 +25,7 @@ from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.janitor import Janitor
 from wahub.runtime.leaser import Leaser
 from wahub.runtime.reach import Reach
-from wahub.runtime.restore import RETRY, Restore
+from wahub.runtime.restore import RESTORE, RETRY, Restore
 from wahub.runtime.runner import Runner
 from wahub.services import instance, lifecycle
 
@@ -65,12 +65,15 @@ class Supervisor:
         self._reach = Reach(settings.reconnect.ladder, settings.return_gap, deps.random, self._hint)
 
     async def boot(self) -> int:
-        """Before anyone may look: no link is up, and the store says so. `run` does it if nobody did.
+        """Before anyone may look: no link is up, the store says so, and the row shows who waits.
 
-        Returns how many instances there are.
+        `run` does it if nobody did. Returns how many instances there are.
         """
         now = self._deps.clock.now()
         self._found = await self._deps.database.write(lambda tx: instance.boot(tx, now))
+        for known in self._found:
+            if self._is_restored(known):
+                self._restore.put(RESTORE, known.id)
         return len(self._found)
 
     async def run(self) -> None:

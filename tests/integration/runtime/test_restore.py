@@ -280,6 +280,22 @@ async def test_all_come_back_a_few_at_a_time_and_it_is_told_once(tmp_path: Path)
     await world.stop()
 
 
+async def test_the_row_shows_who_waits_before_the_engine_is_up(tmp_path: Path) -> None:
+    """Whoever looks for an empty row must not find one before anything came back."""
+    world = await World(tmp_path).start()
+    wanted = await killed_with(world, 3)
+    await world.prepare()
+    assert await world.supervisor.boot() == 3
+    row = world.supervisor.restore_queue
+    assert ([item.instance for item in row.waiting], row.processing, row.last_processed_at) == (wanted, 0, None)
+    world.run()
+    await world.pass_time(60)
+    assert world.supervisor.restore_queue.waiting == ()
+    assert [len(world.engine.of(name)) for name in wanted] == [1, 1, 1]
+    assert world.restored == [(0, 0), (3, 3)]
+    await world.stop()
+
+
 async def test_a_server_that_cannot_be_reached_is_no_failure_of_the_instance(tmp_path: Path) -> None:
     world = await World(tmp_path).start()
     wanted = await killed_with(world, 3)

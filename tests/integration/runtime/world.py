@@ -105,6 +105,12 @@ class World:
             await store.close()
 
     async def start(self) -> World:
+        await self.prepare()
+        self.run()
+        return self
+
+    async def prepare(self) -> None:
+        """All but the loops: HTTP answers already, the engine is not up yet."""
         self.database = Watched(open_database(self._url, self.clock))
         self.engine = FakeEngine(self.clock.monotonic)
         self.engine.on_open = self._does
@@ -114,8 +120,10 @@ class World:
             self.database, self.engine, self.clock, self.wakeup, self.settings, self.new_id, lambda: 0.5, self._farewell
         )
         self.supervisor = Supervisor(deps, lambda connected, total: self.restored.append((connected, total)))
+
+    def run(self) -> None:
+        """The engine is up: the loops begin."""
         self._task = asyncio.create_task(self.supervisor.run())
-        return self
 
     async def _farewell(self, gone: Instance, cancelled: tuple[QueueId, ...]) -> None:
         self.farewells.append((gone.id, cancelled))
