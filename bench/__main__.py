@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import accepts, dispatcher, latency, memory, restore, throughput
+from bench import accepts, dispatcher, inbound, latency, memory, restore, throughput
 from bench.http_client import CallError
 from bench.machine import describe
 from bench.processes import BenchError
@@ -21,7 +21,7 @@ from bench.report import Result
 from bench.stage import Stage, stage
 from wahub.adapters.engines.baileys.install import InstalledEngine, ensure_installed
 
-ALL = ("throughput", "latency", "memory", "accepts", "restore", "dispatcher")
+ALL = ("throughput", "latency", "memory", "accepts", "restore", "inbound", "dispatcher")
 
 
 def main() -> int:
@@ -57,12 +57,13 @@ async def _run(parts: tuple[str, ...], options: argparse.Namespace, engine: Inst
         _say(f"{part} …")
         if part == "dispatcher":  # it needs neither engine nor sandbox
             results[part] = await dispatcher.run(options.events, options.dispatcher_rounds)
-            _say(f"{part}: {time.monotonic() - began:.0f} s")
-            print("\n" + results[part].text(), flush=True)
-            continue
-        # A stage of its own for each part: what one part leaves in heaps and tables is not measured by the next.
-        async with stage(engine) as on:
-            results[part] = await work[part](on)
+        elif part == "inbound":  # its sandbox is a special one
+            size = inbound.Size(options.arrivals, options.inbound_rounds, options.inbound_seconds)
+            results[part] = await inbound.run(engine, size)
+        else:
+            # A stage of its own for each part: what one part leaves in heaps and tables is not measured by the next.
+            async with stage(engine) as on:
+                results[part] = await work[part](on)
         _say(f"{part}: {time.monotonic() - began:.0f} s")
         print("\n" + results[part].text(), flush=True)
     return results
@@ -84,6 +85,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--restore-rounds", type=_positive, default=3, help="restore: starts of each side at once")
     parser.add_argument("--events", type=_positive, default=200, help="dispatcher: events for each endpoint")
     parser.add_argument("--dispatcher-rounds", type=_positive, default=3, help="dispatcher: passes of each setting")
+    parser.add_argument("--arrivals", type=_positive, default=1_000, help="inbound: messages per burst")
+    parser.add_argument("--inbound-rounds", type=_positive, default=3, help="inbound: bursts of each side")
+    parser.add_argument("--inbound-seconds", type=_positive, default=20, help="inbound: how long people write steadily")
     parser.add_argument("--json", type=Path, help="write all figures into this file")
     parser.add_argument("--strict", action="store_true", help="exit code 3 when a goal is not met")
     return parser.parse_args()

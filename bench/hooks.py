@@ -31,10 +31,11 @@ class Hook(asyncio.Protocol):
             size = end + 4 + _length(head)
             if len(self._held) < size:
                 return
-            self._held = self._held[size:]
-            self._answer(head)
+            body, self._held = self._held[end + 4 : size], self._held[size:]
+            self.take(head, body)
 
-    def _answer(self, head: bytes) -> None:
+    def take(self, head: bytes, body: bytes) -> None:  # noqa: ARG002 - for those who look at it
+        """A whole request came: answer it."""
         if not head.startswith(b"POST /hang"):
             self._transport.write(_OK)
 

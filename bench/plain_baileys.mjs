@@ -6,6 +6,8 @@
 //   {do:"link", name}                         → {event:"qr", name, text} …, {event:"open", name}
 //   {do:"burst", names, to, messages}         → {event:"done", began, ended}       epoch milliseconds
 //   {do:"one", name, to, text}                → {event:"acked", began, ended}
+//   {do:"listen", messages}                   → {event:"listening"}, and when so many different ones were received
+//                                               {event:"received", times: {messageId: epoch milliseconds}}
 //   {do:"collect"}                            → {event:"collected"}                after a garbage collection, if exposed
 //   {do:"leave"}                              → {event:"left"}                     all sockets are closed for good
 //   {do:"save", path}                         → {event:"saved"}                    all accounts, in one file
@@ -81,6 +83,7 @@ class Account {
 			getMessage: async () => undefined
 		});
 		this.sock.ws.on('CB:ack,class:message', ({ attrs }) => this.waiting.get(attrs.id)?.(attrs.error));
+		this.sock.ev.on('messages.upsert', ({ messages }) => messages.forEach(heard));
 		this.sock.ev.on('creds.update', update => Object.assign(this.auth.creds, update));
 		this.sock.ev.on('connection.update', update => this.onConnection(update));
 	}
@@ -122,6 +125,19 @@ class Account {
 
 const accounts = new Map();
 let target = null;
+let listener = null;
+
+/** What a script would do with a received message: look whether it is one, and from somebody else. */
+function heard({ key, message }) {
+	if (!listener || key.fromMe || !message || listener.times.has(key.id)) {
+		return;
+	}
+	listener.times.set(key.id, now());
+	if (listener.times.size === listener.messages) {
+		say({ event: 'received', times: Object.fromEntries(listener.times) });
+		listener = null;
+	}
+}
 
 const commands = {
 	configure({ url, trustRoot }) {
@@ -147,6 +163,10 @@ const commands = {
 		const began = now();
 		await accounts.get(name).send(to, text);
 		say({ event: 'acked', began, ended: now() });
+	},
+	listen({ messages }) {
+		listener = { messages, times: new Map() };
+		say({ event: 'listening' });
 	},
 	collect() {
 		globalThis.gc?.();

@@ -24,6 +24,8 @@ START_TIMEOUT = 60.0
 STOP_TIMEOUT = 35.0
 REPLY_TIMEOUT = 120.0
 _KEPT = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "XDG_CACHE_HOME", "WAHUB_CACHE_DIR", "WAHUB_NODE")
+_LONGEST_LINE = 2**22
+"""Bytes; the times of some thousand messages come in one line."""
 _SCRIPT = Path(__file__).parent / "plain_baileys.mjs"
 
 
@@ -121,6 +123,7 @@ class Plain:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=sink,
+                limit=_LONGEST_LINE,
             )
         plain = cls(process, log)
         plain.tell(do="configure", url=url, trustRoot=trust_root)

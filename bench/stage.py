@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -62,6 +62,8 @@ class Stage:
     whatsapp: dict[str, str]
     """Settings that lead a gateway to the sandbox."""
     linked: dict[str, int] = field(default_factory=lambda: {"wahub": 0, "plain": 0})
+    webhook: dict[str, object] = field(default_factory=lambda: {"url": "http://127.0.0.1:9/", "events": _EVENTS})
+    """What instances that are linked from now on post, and where."""
 
     @property
     def engine_pid(self) -> int:
@@ -104,8 +106,7 @@ class Stage:
     async def _link_instance(self, index: int) -> None:
         number, name = wahub_account(index), instance(index)
         await self.control.call("POST", "/control/phones", {"number": number, "name": f"Shop {index}"})
-        webhook = {"url": "http://127.0.0.1:9/", "events": _EVENTS}
-        body = {"name": name, "webhook": webhook, "typingIndicatorEnabled": False}
+        body = {"name": name, "webhook": self.webhook, "typingIndicatorEnabled": False}
         await self.hub.call("POST", "/instances", body)
         async with patience(f"instance {name} to be ready"):
             while True:
@@ -210,13 +211,17 @@ def instance(index: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def stage(engine: InstalledEngine) -> AsyncIterator[Stage]:
-    """Start everything with temporary data; stop and remove it at the end of the block."""
+async def stage(engine: InstalledEngine, town: Sequence[str] = ()) -> AsyncIterator[Stage]:
+    """Start everything with temporary data; stop and remove it at the end of the block.
+
+    `town`: the arguments of Python that start a sandbox in the place of the command.
+    """
     async with contextlib.AsyncExitStack() as cleanup:
         home = Path(
             cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wahub-bench-", ignore_cleanup_errors=True))
         )
-        sandbox = await Command.start("sandbox", ["sandbox", "--port", "0"], home, {})
+        program, arguments = (town, []) if town else (("-m", "wahub"), ["sandbox", "--port", "0"])
+        sandbox = await Command.start("sandbox", arguments, home, {}, program)
         cleanup.push_async_callback(sandbox.stop)
         facts = sandbox.facts
         whatsapp = {
