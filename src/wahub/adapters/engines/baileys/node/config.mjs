@@ -65,7 +65,7 @@ function qrTimes(first, next) {
 /**
  * Baileys' logger: passes on the constant texts of errors, masked, and nothing else.
  * @param {(text: string) => void} report
- * @param {import('./backlog.mjs').Backlog} backlog reads when Baileys is through with a message
+ * @param {{read: (details: unknown, text: unknown) => void}} backlog reads when Baileys is through with a stanza
  * @param {() => void} beforeReceipt told before a receipt is written, for the fault point of that name only
  */
 export function quietLogger(report, backlog, beforeReceipt) {

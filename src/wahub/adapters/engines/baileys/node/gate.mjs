@@ -22,6 +22,8 @@ export class Gate {
 		this.next = null;
 		/** @type {Array<object> | null} */
 		this.held = null;
+		/** How many promises hold it. */
+		this.holds = 0;
 		this.writes = 0;
 		/** Told when our end of the handshake is done. */
 		this.onHandshake = () => {};
@@ -61,13 +63,19 @@ export class Gate {
 		});
 	}
 
-	/** Keep back all writes until `until` settles. If it fails, they never leave. @param {Promise<unknown>} until */
+	/**
+	 * Keep back all writes until `until`, and whatever else holds them, settles. If it fails, its owner ends the link, and they
+	 * never leave.
+	 * @param {Promise<unknown>} until
+	 */
 	hold(until) {
-		if (this.held) {
-			return;
-		}
-		this.held = [];
+		this.held ??= [];
+		this.holds += 1;
 		const release = () => {
+			this.holds -= 1;
+			if (this.holds > 0) {
+				return;
+			}
 			const items = this.held ?? [];
 			this.held = null;
 			items.forEach(item => this.pass(item));

@@ -78,6 +78,10 @@ export class Host {
 				return link.extend(frame.until);
 			case 'inbound_ack':
 				return void link.inbound.acknowledged(frame.seq).catch(error => this.logError('spool file stays', error));
+			case 'watch':
+				return link.watching.set(frame.presence);
+			case 'fetch':
+				return void link.media.fetch(frame);
 			case 'logout':
 				return void link.requests.logout();
 			case 'close':

@@ -51,6 +51,10 @@ export class Inbound {
 	/** Report what an earlier link left. */
 	async replay() {
 		for (const { seq, entry } of await this.link.spool.load(this.link.log)) {
+			if (entry.body) {
+				this.waitNotice(seq, entry.key, entry.body);
+				continue;
+			}
 			this.waiting.set(entry.key, { seq, plaintext: entry.plaintext });
 			this.keyOfSequence.set(seq, entry.key);
 			this.reports.add(seq, entry.envelope, decodePlaintext(entry.plaintext));
@@ -139,6 +143,33 @@ export class Inbound {
 		} catch {
 			return null;
 		}
+	}
+
+	/**
+	 * Make durable what came in a stanza of its own, and tell it as it is. A failure ends the link; the stanza must not be
+	 * acknowledged then.
+	 * @param {{message_id: string, chat: string, sender: string}} body of an `inbound` frame
+	 */
+	async keepNotice(body) {
+		const key = `notice|${body.chat}|${body.sender}|${body.message_id}`;
+		if (this.waiting.has(key) || this.recent.has(key)) {
+			return;
+		}
+		const seq = this.link.spool.nextSequence();
+		try {
+			await this.link.spool.write(seq, { key, body });
+		} catch (error) {
+			this.link.onSpoolFailure(error);
+			throw error;
+		}
+		reach('after_spool');
+		this.waitNotice(seq, key, body);
+	}
+
+	waitNotice(seq, key, body) {
+		this.waiting.set(key, { seq, plaintext: NOTHING });
+		this.keyOfSequence.set(seq, key);
+		this.reports.after(() => this.reports.report(seq, body));
 	}
 
 	/** The key transaction failed: the message was not consumed and will come again. */

@@ -11,6 +11,8 @@ import { Ending } from './ending.mjs';
 import { Gate } from './gate.mjs';
 import { Inbound } from './inbound.mjs';
 import { KeyStore } from './keystore.mjs';
+import { Media } from './media.mjs';
+import { Notices } from './notices.mjs';
 import { Pairing } from './pairing.mjs';
 import { Presence } from './presence.mjs';
 import { orderedRepository } from './repository.mjs';
@@ -18,6 +20,7 @@ import { Requests } from './requests.mjs';
 import { Sends } from './sends.mjs';
 import { Spool } from './spool.mjs';
 import { Vitals } from './vitals.mjs';
+import { Watching } from './watching.mjs';
 
 const CLOSE_PATIENCE_MS = 1000;
 const KEYS_PATIENCE_MS = 5000;
@@ -65,7 +68,7 @@ export class Link {
 		this.inbound = new Inbound({
 			spool: this.spool,
 			me: () => this.creds?.me,
-			report: (seq, body) => this.tell('inbound', { seq: BigInt(seq), body }),
+			report: (seq, body) => this.report(seq, body),
 			pollOf: id => this.requests.messageAgain(id),
 			onSpoolFailure: () => this.abort('spool_failed'),
 			log: text => host.log('warning', text),
@@ -76,6 +79,26 @@ export class Link {
 			write: changes => this.ask('write', { changes }),
 			onFailure: error => this.abort(error.message === 'fenced' ? 'term_expired' : 'keys_failed')
 		});
+		this.notices = new Notices({
+			me: () => this.creds?.me,
+			keys: this.keys,
+			inbound: this.inbound,
+			hold: until => this.gate?.hold(until),
+			log: text => host.log('warning', text)
+		});
+		this.watching = new Watching({
+			me: () => this.creds?.me,
+			keys: this.keys,
+			subscribe: jid => this.sock.presenceSubscribe(jid),
+			tell: news => this.tell('presence', news)
+		});
+		this.media = new Media({
+			isOpen: () => this.isOpen && !this.ended,
+			query: (node, patience) => this.sock.query(node, patience),
+			dispatcher: () => this.proxy?.dispatcher,
+			tell: (type, fields) => this.tell(type, fields),
+			now: () => host.now()
+		});
 		this.watchTerm();
 	}
 
@@ -85,6 +108,11 @@ export class Link {
 			return;
 		}
 		this.host.send({ t: type, link: this.id, epoch: this.epoch, ...fields });
+	}
+
+	report(seq, body) {
+		this.tell('inbound', { seq: BigInt(seq), body });
+		this.watching.met(body.chat);
 	}
 
 	/** Ask the gateway, and wait for its answer. */
@@ -129,9 +157,10 @@ export class Link {
 	/** @param {object | null} proxy */
 	connect(proxy) {
 		const { settings } = this.host;
+		this.proxy = proxy;
 		this.logger = quietLogger(
 			text => this.host.log('debug', `Baileys: ${text}`),
-			this.vitals.backlog,
+			{ read: (details, text) => [this.vitals.backlog, this.notices].forEach(reader => reader.read(details, text)) },
 			() => (this.gate.next = { onWritten: () => {}, fault: 'after_receipt' })
 		);
 		this.sock = makeWASocket(
@@ -240,7 +269,10 @@ export class Link {
 		clearTimeout(this.handshakeTimer);
 		this.vitals.close();
 		this.presence?.close();
+		this.watching.close();
+		this.notices.close();
 		this.sends.close();
+		this.media.close();
 		await Promise.race([this.keys.idle(), new Promise(resolve => setTimeout(resolve, KEYS_PATIENCE_MS).unref())]);
 		this.inbound.close();
 		this.tell('closed', { ...verdict, stage });
@@ -294,6 +326,8 @@ export class Link {
 		this.ending.listen(ws);
 		this.vitals.listen(this.sock);
 		this.pairing.listen(ws);
+		this.notices.listen(ws);
+		this.watching.listen(ws);
 		ws.prependListener('CB:message', node => this.inbound.note(node));
 		ws.prependListener('CB:ack,class:message', node => this.onAck(node.attrs));
 		ws.prependListener('CB:receipt', node => this.onReceipt(node));
@@ -358,6 +392,7 @@ export class Link {
 			this.isOpen = true;
 			this.tell('opened', { me: this.identity(), polled });
 			this.presence.start();
+			this.watching.start();
 			this.tellCaughtUp();
 		}
 	}
@@ -378,7 +413,7 @@ export class Link {
 	/** The offline queue may be through before the login is; the gateway hears of it after the login. */
 	tellCaughtUp() {
 		if (this.isOpen && !this.ended && this.caughtUp !== null) {
-			this.tell('caught_up', { offline_count: this.caughtUp });
+			this.tell('caught_up', { offline_count: this.caughtUp, announced: null, received: 0 });
 			this.caughtUp = null;
 		}
 	}

@@ -35,6 +35,7 @@ export class Requests {
 			await this.assertReachable(chat);
 			const message = await buildMessage(content, link.logger);
 			link.sends.remember(id, message);
+			link.watching.met(chat);
 			const additionalNodes = entry.lastStep(link.gate, stanzaNodes(content));
 			await link.sock.relayMessage(chat, message, { messageId: id, additionalNodes });
 			// Reached the end without the write being seen: it may have left.
