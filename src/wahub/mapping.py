@@ -38,6 +38,7 @@ def runtime_settings(settings: Settings) -> RuntimeSettings:
         lease_ttl=settings.lease_ms / 1000,
         lease_renew_every=settings.lease_renew_every_ms / 1000,
         events_kept=settings.events_retention_days * _DAY or None,
+        messages_kept=settings.messages_retention_days * _DAY or None,
         rules=SendRules(
             policy=SendPolicy(
                 retry=Backoff(settings.retry_base_ms / 1000, settings.retry_max_ms / 1000),
@@ -159,6 +160,7 @@ def api_settings(settings: Settings) -> ApiSettings:
         restart_window=settings.restart_window_min * _MINUTE,
         delete_wait=settings.delete_timeout_ms / 1000,
         secret_overlap=settings.webhook_secret_overlap_hours * _HOUR,
+        messages_kept=settings.messages_retention_days * _DAY or None,
         version=__version__,
         pace=_pace(settings),
         typing=_typing(settings),

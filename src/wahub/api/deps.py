@@ -43,6 +43,8 @@ class ApiSettings:
     max_body: int = 1_048_576
     secret_overlap: float = 86_400.0
     """How long the secret before stays live when an instance gets another."""
+    messages_kept: float | None = 30 * 86_400.0
+    """Messages of ours that are older are not shown; None: all are."""
     store_patience: float = 5.0
     """How long a health check waits for the store."""
 

@@ -10,12 +10,19 @@ WahubError
 │   ├── QueueEmptyError          400
 │   ├── InstanceNotFoundError    404
 │   ├── RequestNotFoundError     404
+│   ├── MessageNotFoundError     404
+│   ├── NoMediaError             404  the message has no file
+│   ├── ChatNotFoundError        404  no such contact; a number that nobody wrote from is an empty chat
 │   ├── InstanceExistsError      409→400 by contract: lost race on the same id
 │   ├── KeyReusedError           409  an explicit idempotency key with another payload
 │   ├── NotCancellableError      409  it was on the wire, or is settled
 │   ├── NotRetryableError        409
 │   ├── NotUnknownError          409  only an unknown fate can be resolved
-│   └── QueueFullError           429
+│   ├── MediaGoneError           410  WhatsApp no longer has the file
+│   ├── MediaTooLargeError       413
+│   ├── QueueFullError           429
+│   ├── MediaBrokenError         502  WhatsApp did not give the file, or not the one that was sent
+│   └── MediaUnavailableError    503  not now: `retry_after` says when to come again
 ├── StaleLeaseError              this worker's lease is gone: stop touching the instance
 ├── StoreBusyError               another worker holds the SQLite store
 ├── LinkError
@@ -84,6 +91,58 @@ class RequestNotFoundError(CallerError):
 
     def __init__(self, queue_id: str) -> None:
         super().__init__(f"Request {queue_id} not found")
+
+
+class ChatNotFoundError(CallerError):
+    status = 404
+
+    def __init__(self, contact: str) -> None:
+        super().__init__(f"Contact {contact} not found")
+
+
+class MessageNotFoundError(CallerError):
+    status = 404
+
+    def __init__(self) -> None:
+        # The id is the sender's choice: it is not repeated.
+        super().__init__("Message not found: it was never received, or is kept no more")
+
+
+class NoMediaError(CallerError):
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__("This message has no file")
+
+
+class MediaGoneError(CallerError):
+    status = 410
+
+    def __init__(self) -> None:
+        super().__init__("WhatsApp no longer has this file: ask the sender to send it again")
+
+
+class MediaTooLargeError(CallerError):
+    status = 413
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The file is larger than {limit} bytes: raise MEDIA_MAX_MB to fetch it")
+
+
+class MediaBrokenError(CallerError):
+    """The media servers had an answer, and it was not the file."""
+
+    status = 502
+
+
+class MediaUnavailableError(CallerError):
+    """The file cannot be fetched at this moment. `retry_after` is in seconds."""
+
+    status = 503
+
+    def __init__(self, text: str, retry_after: int) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class InstanceExistsError(CallerError):

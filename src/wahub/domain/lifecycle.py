@@ -40,6 +40,7 @@ class IncidentKind(StrEnum):
     RESTORE_FAILED = "restore_failed"
     QR_TIMEOUT = "qr_timeout"
     MESSAGE_REFUSED = "message_refused"
+    MESSAGES_MISSED = "messages_missed"
     WEBHOOK_PAUSED = "webhook_paused"
     WEBHOOK_DISABLED = "webhook_disabled"
 
@@ -112,7 +113,10 @@ class Lifecycle:
     reconnects: int = 0
     """How often a link that was up was lost."""
     health_checked_at: float | None = None
+    caught_up_at: float | None = None
+    """When this link had reported all that waited for it; None until then."""
     last_gap_at: float | None = None
+    """When a message was last found to be missing."""
 
     incidents: tuple[tuple[str, int], ...] = ()
     """How many incidents there were of each kind; of a kind that a later version wrote, too."""

@@ -23,6 +23,7 @@ from wahub.domain.session import KeyChanges, KeyName
 from wahub.domain.webhook import Delivery
 from wahub.ports.events import DeadLetters, Endpoints, Events
 from wahub.ports.messages import Chats, Inbox, People
+from wahub.ports.threads import MissedMessages, Retention, Threads
 
 T = TypeVar("T")
 
@@ -277,6 +278,9 @@ class Tx(Protocol):
     inbox: Inbox
     people: People
     chats: Chats
+    threads: Threads
+    missed: MissedMessages
+    retention: Retention
     events: Events
     webhooks: Webhooks
     endpoints: Endpoints

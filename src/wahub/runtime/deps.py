@@ -42,6 +42,8 @@ class RuntimeSettings:
     """How often items whose time is over are looked for."""
     events_kept: float | None = 30 * 86_400.0
     """How long events stay in the log; None: for ever."""
+    messages_kept: float | None = 30 * 86_400.0
+    """How long messages and chats can be asked for; None: for ever."""
     rules: SendRules = field(default_factory=SendRules)
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     timers: Timers = field(default_factory=Timers)

@@ -4,6 +4,8 @@
 - Items of unknown fate are given up after the resend window, also where no link comes back.
 - Webhook deliveries that were taken are forgotten after a week, events when their retention is over. Deliveries whose
   endpoint is held become dead letters when their time is over.
+- Messages, chats and what could not be read are forgotten when their retention is over. Of a message that is forgotten
+  early, what recognises a second copy stays as long as one may come.
 - Pictures of pairing codes leave the event log when the code dies.
 
 A crash loses nothing: the next sweep finds the same rows. Two workers that sweep at once do the same work once, because
@@ -16,6 +18,8 @@ from functools import partial
 
 import structlog
 
+from wahub.domain.ids import InstanceId
+from wahub.domain.thread import IDENTITY_KEPT
 from wahub.ports.store import Tx
 from wahub.ports.wakeup import WEBHOOKS
 from wahub.runtime.deps import RuntimeDeps
@@ -36,6 +40,8 @@ class Janitor:
         self._deps = deps
         self._tidied_at = float("-inf")
         self._lapsed_at = float("-inf")
+        self._blanked_until = 0.0
+        """Messages that were stored before that are forgotten already."""
 
     async def run(self) -> None:
         """Sweep for ever; a fault of the store is logged and the next sweep tries again."""
@@ -57,6 +63,7 @@ class Janitor:
         if deps.clock.monotonic() - self._tidied_at >= TIDY_EVERY:
             await deps.database.write(lambda tx: tx.webhooks.forget_settled(now - DELIVERIES_KEPT))
             await self._forget_events(now)
+            await self._forget_messages(now)
             self._tidied_at = deps.clock.monotonic()
 
     async def _forget_events(self, now: float) -> None:
@@ -66,6 +73,17 @@ class Janitor:
         while kept is not None and position is not None:
             forget = partial(_forget, before=now - kept, position=position)
             position = await self._deps.database.write(forget)
+
+    async def _forget_messages(self, now: float) -> None:
+        kept = self._deps.settings.messages_kept
+        if kept is None:
+            return
+        over = now - kept
+        for owner in await self._deps.database.read(lambda tx: [known.id for known in tx.instances.list()]):
+            forget = partial(_forget_some, owner=owner, since=self._blanked_until, over=over, now=now)
+            while await self._deps.database.write(forget) == BATCH:
+                pass
+        self._blanked_until = over
 
     async def _lapse(self) -> None:
         deps = self._deps
@@ -90,3 +108,14 @@ class Janitor:
 
 def _forget(tx: Tx, before: float, position: int) -> int | None:
     return tx.events.forget(before, position, BATCH)
+
+
+def _forget_some(tx: Tx, owner: InstanceId, since: float, over: float, now: float) -> int:
+    """One batch of each kind; returns the size of the largest."""
+    retention, late = tx.retention, now - IDENTITY_KEPT
+    return max(
+        retention.blank(owner, since, over, BATCH) if over > late else 0,
+        retention.forget(owner, min(over, late), BATCH),
+        retention.forget_chats(owner, over, BATCH),
+        min(retention.forget_missed(owner, over, BATCH), BATCH),
+    )

@@ -18,6 +18,7 @@ import structlog
 from wahub.domain.inbox import Address
 from wahub.domain.instance import State
 from wahub.domain.lease import Lease
+from wahub.domain.lifecycle import IncidentKind
 from wahub.domain.reconnect import Next
 from wahub.ports.engine import (
     Acked,
@@ -43,7 +44,7 @@ from wahub.runtime.reach import Reach
 from wahub.runtime.reports import ReportBatch
 from wahub.runtime.sender import Sender
 from wahub.runtime.sight import LinkFacts, Sight
-from wahub.services import contact, lifecycle, outbox
+from wahub.services import contact, gap, lifecycle, outbox
 from wahub.services.lifecycle import Moved
 
 log = structlog.get_logger("wahub.runner")
@@ -130,16 +131,35 @@ class Serving:
             case Opened():
                 await self._note_opened(event)
             case CaughtUp():
-                self._facts.caught_up = True
-                policy = deps.settings.rules.policy
-                await deps.database.write(lambda tx: outbox.start_evidence_wait(tx, lease, now, policy))
-                deps.wakeup.notify(outbox_topic(lease.instance))
+                await self._note_caught_up(event, now)
+            case Missed():
+                await self._note_missed(event, now)
             case Mapped(phone, lid):
                 await deps.database.write(lambda tx: contact.connect(tx, lease, Address(phone, lid), now, event_id))
-            case Missed() | PresenceSeen():
+            case PresenceSeen():
                 pass  # told by others
             case _:
                 raise TypeError(f"unexpected event {type(event).__name__}")
+
+    async def _note_caught_up(self, event: CaughtUp, now: float) -> None:
+        deps, lease = self._deps, self._lease
+        self._facts.caught_up = True
+        policy = deps.settings.rules.policy
+
+        def work(tx: Tx) -> bool:
+            outbox.start_evidence_wait(tx, lease, now, policy)
+            return gap.caught_up(tx, lease, event.announced, event.received, now)
+
+        self._alert_gap(await deps.database.write(work))
+        deps.wakeup.notify(outbox_topic(lease.instance))
+
+    async def _note_missed(self, event: Missed, now: float) -> None:
+        lease, what = self._lease, (event.message_id, event.chat, event.sender, event.why, float(event.at))
+        self._alert_gap(await self._deps.database.write(lambda tx: gap.missed(tx, lease, *what, now)))
+
+    def _alert_gap(self, due: bool) -> None:
+        if due:
+            journal.alert(self._lease.instance, "incident", kind=str(IncidentKind.MESSAGES_MISSED))
 
     async def _note_opened(self, event: Opened) -> None:
         deps, lease, facts = self._deps, self._lease, self._facts
@@ -152,6 +172,8 @@ class Serving:
 
         def work(tx: Tx) -> Moved:
             outbox.start_evidence_wait(tx, lease, now, patient)
+            if not facts.caught_up:
+                gap.not_caught_up(tx, lease)
             return lifecycle.opened(tx, lease, event.me, now, event_id, by_poll=event.polled)
 
         paired = self._sight.observed.awaits_ready

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -12,11 +12,11 @@ from sqlalchemy import bindparam
 from wahub.adapters.sql.runner import Runner, for_both
 from wahub.adapters.sql.tables import inbox, people
 from wahub.domain.ids import InstanceId, MessageId
-from wahub.domain.inbox import Address, Received, address_of
+from wahub.domain.inbox import ABOUT_OTHERS, NOTICES, Address, Received, Vote, address_of
 
 _COLUMNS = (
     *("instance", "chat", "sender", "sender_phone", "sender_lid", "message_id", "from_me", "type", "text", "timestamp"),
-    *("raw", "received_at", "chat_key", "author_key", "push_name", "target", "details"),
+    *("raw", "received_at", "chat_key", "author_key", "push_name", "target", "details", "listed"),
 )
 _IDENTITY = (inbox.c.instance, inbox.c.chat, inbox.c.sender, inbox.c.message_id)
 _ADD = for_both(
@@ -42,6 +42,8 @@ _READ = (
 _FIND = sa.select(*(inbox.c[name] for name in _READ)).where(_SAME_ID).order_by(inbox.c.position)
 _LATEST: Final = 2**53
 """A sender writes the timestamp; one that no column can hold must not stop the message for ever."""
+
+_NOT_LISTED: Final = NOTICES | ABOUT_OTHERS
 
 _to_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -77,7 +79,8 @@ class SqlInbox:
             "author_key": author,
             "push_name": received.push_name,
             "target": received.target,
-            "details": codec.text_in(_to_json(received.details)) if received.details else None,
+            "details": codec.text_in(_to_json(details)) if (details := _details(received)) else None,
+            "listed": received.type not in _NOT_LISTED and received.target is None,
         }
         return self._runner.run(_ADD[self._runner.dialect], values).one_or_none() is not None
 
@@ -97,17 +100,33 @@ class SqlInbox:
         return places
 
 
+def _details(received: Received) -> Mapping[str, Any]:
+    """With what was voted for, which has no column of its own."""
+    if received.vote is None:
+        return received.details
+    return {**received.details, "options": received.vote.options}
+
+
+def _vote(kind: str, target: MessageId | None, details: dict[str, Any]) -> Vote | None:
+    if kind != "vote" or target is None:
+        return None
+    options = details.pop("options", None)
+    return Vote(target, None if options is None else tuple(options))
+
+
 def read_received(runner: Runner, row: Sequence[Any]) -> Received:
     """One row of `_READ`'s columns, in their order. The partner has the address that stood on the message."""
     values = dict(zip(_READ, row, strict=True))
     text_out = runner.codec.text_out
-    chat, details = values["chat"], values.pop("details")
+    chat, stored = values["chat"], values.pop("details")
+    details: dict[str, Any] = {} if stored is None else json.loads(text_out(stored))
     phone, lid = values.pop("sender_phone"), values.pop("sender_lid")
     raw = values.pop("raw")
     return Received(
         **{**values, "text": text_out(values["text"]), "from_me": bool(values["from_me"])},
         author=Address(phone, lid),
         partner=address_of(chat) if chat.endswith(("@s.whatsapp.net", "@lid")) else None,
-        details={} if details is None else json.loads(text_out(details)),
+        vote=_vote(values["type"], values["target"], details),
+        details=details,
         raw=None if raw is None else text_out(raw),
     )

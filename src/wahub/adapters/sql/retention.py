@@ -23,12 +23,13 @@ _BLANK = (
     sa.update(inbox)
     .where(
         inbox.c.position.in_(
-            _some(inbox.c.position, _OF, _BEFORE, inbox.c.received_at >= bindparam("since"), inbox.c.chat_key != "")
+            _some(inbox.c.position, _OF, _BEFORE, inbox.c.received_at >= bindparam("since"), inbox.c.type != "")
         )
     )
-    # Without a chat it is listed nowhere, and not blanked again.
+    # Without a type it is not blanked again. Whom it was from and in which chat tells a second copy, also after the
+    # person moved to another address.
     .values(
-        chat_key="",
+        type="",
         listed=sa.false(),
         text="",
         raw=sa.null(),

@@ -286,10 +286,12 @@ inbox = sa.Table(
     sa.Column("push_name", CleanText),
     sa.Column("target", CleanText, comment="the message that it is about"),
     sa.Column("details", CleanText, comment="JSON, in the words of callers"),
+    sa.Column("listed", sa.Boolean, nullable=False, server_default=sa.false(), comment="a message, not about another"),
     sa.UniqueConstraint("instance", "chat", "sender", "message_id"),
     sa.Index(None, "instance", "received_at"),
     sa.Index(None, "instance", "message_id"),
-    sa.Index(None, "instance", "chat_key", "timestamp", "position"),
+    # With `listed` in front of the time, a page of a chat never walks over its votes and reactions.
+    sa.Index(None, "instance", "chat_key", "listed", "timestamp", "position"),
     _partial("ix_inbox_target", "instance", "target", where="target IS NOT NULL"),
 )
 

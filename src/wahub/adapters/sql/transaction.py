@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from wahub.adapters.sql import lease as lease_rows
-from wahub.adapters.sql.codec import Codec
 from wahub.adapters.sql.chats import SqlChats
+from wahub.adapters.sql.codec import Codec
 from wahub.adapters.sql.contacts import SqlContacts
 from wahub.adapters.sql.dead import SqlDeadLetters
 from wahub.adapters.sql.endpoint import SqlEndpoints
@@ -17,11 +17,14 @@ from wahub.adapters.sql.keys import SqlOutboxKeys
 from wahub.adapters.sql.lease import SqlLeases
 from wahub.adapters.sql.lifecycle import SqlLifecycles
 from wahub.adapters.sql.line import SqlLine
+from wahub.adapters.sql.missed import SqlMissed
 from wahub.adapters.sql.outbox import SqlOutbox
 from wahub.adapters.sql.people import SqlPeople
+from wahub.adapters.sql.retention import SqlRetention
 from wahub.adapters.sql.runner import Runner
 from wahub.adapters.sql.session import SqlSessions
 from wahub.adapters.sql.tally import SqlTally
+from wahub.adapters.sql.thread import SqlThreads
 from wahub.adapters.sql.webhook import SqlWebhooks
 from wahub.domain.lease import Lease
 from wahub.ports.clock import Clock
@@ -39,6 +42,7 @@ from wahub.ports.store import (
     Tally,
     Webhooks,
 )
+from wahub.ports.threads import MissedMessages, Retention, Threads
 
 
 class SqlTx:
@@ -47,6 +51,7 @@ class SqlTx:
     __slots__ = (
         *("_runner", "contacts", "inbox", "instances", "keys", "leases", "lifecycles", "line", "outbox", "sessions"),
         *("tally", "webhooks", "events", "endpoints", "dead", "people", "chats"),
+        *("threads", "missed", "retention"),
     )
 
     def __init__(self, connection: sa.Connection, clock: Clock, codec: Codec, *, writable: bool) -> None:
@@ -63,6 +68,9 @@ class SqlTx:
         self.inbox: Inbox = SqlInbox(runner)
         self.people: People = SqlPeople(runner)
         self.chats: Chats = SqlChats(runner)
+        self.threads: Threads = SqlThreads(runner)
+        self.missed: MissedMessages = SqlMissed(runner)
+        self.retention: Retention = SqlRetention(runner)
         self.events: Events = SqlEvents(runner)
         self.webhooks: Webhooks = SqlWebhooks(runner)
         self.endpoints: Endpoints = SqlEndpoints(runner)

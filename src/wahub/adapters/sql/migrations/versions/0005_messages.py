@@ -16,6 +16,7 @@ revision = "0005"
 down_revision = "0004"
 
 _DIRECT = ("@s.whatsapp.net", "@lid")
+_ABOUT_OTHERS = ("reaction", "edit", "delete", "vote")
 
 
 def upgrade() -> None:
@@ -32,12 +33,17 @@ def upgrade() -> None:
         sa.Column("push_name", sa.Text()),
         sa.Column("target", sa.Text(), comment="the message that it is about"),
         sa.Column("details", sa.Text(), comment="JSON, in the words of callers"),
+        sa.Column(
+            "listed", sa.Boolean(), nullable=False, server_default=sa.false(), comment="a message, not about another"
+        ),
     ):
         op.add_column("inbox", column)
     _place_messages(op.get_bind())
     op.create_index("ix_inbox_instance_message_id", "inbox", ["instance", "message_id"])
     op.create_index(
-        "ix_inbox_instance_chat_key_timestamp_position", "inbox", ["instance", "chat_key", "timestamp", "position"]
+        "ix_inbox_instance_chat_key_listed_timestamp_position",
+        "inbox",
+        ["instance", "chat_key", "listed", "timestamp", "position"],
     )
     _index("ix_inbox_target", "inbox", ["instance", "target"], "target IS NOT NULL")
 
@@ -134,7 +140,7 @@ _inbox = sa.table(
         sa.column(name)
         for name in (
             *("position", "instance", "chat", "sender", "sender_phone", "message_id", "from_me", "type", "text"),
-            *("timestamp", "received_at", "chat_key", "author_key"),
+            *("timestamp", "received_at", "chat_key", "author_key", "listed"),
         )
     ),
 )
@@ -168,6 +174,7 @@ def _place_messages(connection: sa.Connection) -> None:
         theirs = (mine, of.sender == jid, of.from_me == sa.false())
         connection.execute(_inbox.update().where(*theirs).values(author_key=person))
     connection.execute(_inbox.update().where(of.chat_key == "").values(chat_key=of.chat))
+    connection.execute(_inbox.update().where(of.type.not_in(_ABOUT_OTHERS)).values(listed=sa.true()))
     _begin_chats(connection)
 
 
@@ -191,7 +198,7 @@ def _addresses(connection: sa.Connection) -> Iterator[tuple[str, str, str | None
 def _begin_chats(connection: sa.Connection) -> None:
     of = _inbox.c
     latest = sa.select(sa.func.max(of.position)).group_by(of.instance, of.chat_key)
-    told: Any = of.type.not_in(("reaction", "edit", "delete", "vote"))
+    told: Any = of.type.not_in(_ABOUT_OTHERS)
     rows = sa.select(of.instance, of.chat_key, of.timestamp, of.message_id, of.type, of.text, of.from_me).where(
         of.position.in_(latest.where(told)), of.chat != "status@broadcast"
     )
