@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from urllib.parse import quote
@@ -29,6 +30,8 @@ class Proxy:
     """Connections from clients that are open now."""
     hangs: bool = False
     """Whether it accepts connections and then says nothing."""
+    rejects: bool = False
+    """Whether it makes no connection for those that it knows either."""
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def url(self, scheme: str, password: str | None = None) -> str:
@@ -97,6 +100,10 @@ class HttpProxy(Proxy):
             writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
             await writer.drain()
             return
+        if self.rejects:
+            writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+            return
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         host, _, port = target.rpartition(":")
         await self._join(host, int(port), reader, writer)
@@ -120,6 +127,11 @@ class Socks5Proxy(Proxy):
         _, _, _, kind = await reader.readexactly(4)
         host = await self._address(kind, reader)
         port = int.from_bytes(await reader.readexactly(2), "big")
+        if self.rejects:
+            # Not allowed by its rules.
+            writer.write(b"\x05\x02\x00\x01\x00\x00\x00\x00\x00\x00")
+            await writer.drain()
+            return
         writer.write(b"\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00")
         await self._join(host, port, reader, writer)
 
@@ -141,9 +153,11 @@ class Socks5Proxy(Proxy):
 
 
 @contextlib.asynccontextmanager
-async def proxy_running(proxy: Proxy) -> AsyncIterator[Proxy]:
-    """Serve until the end of the block, on the port it had before or on a free one."""
-    server = await asyncio.start_server(proxy._serve, "127.0.0.1", proxy.port)
+async def proxy_running(proxy: Proxy, tls: ssl.SSLContext | None = None) -> AsyncIterator[Proxy]:
+    """Serve until the end of the block, on the port it had before or on a free one; with `tls`, to clients that speak
+    TLS.
+    """
+    server = await asyncio.start_server(proxy._serve, "127.0.0.1", proxy.port, ssl=tls)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy

@@ -18,6 +18,7 @@ _BY_CAUSE = {
     "timed_out": Disconnect.TIMED_OUT,
     "socket_failed": Disconnect.CONNECTION_CLOSED,
     "upgrade_refused": Disconnect.UNAVAILABLE,
+    "proxy_refused": Disconnect.UNAVAILABLE,
     "credentials_unreadable": Disconnect.CREDENTIALS_UNREADABLE,
     "qr_expired": Disconnect.QR_EXPIRED,
     "term_expired": Disconnect.TERM_EXPIRED,

@@ -11,6 +11,8 @@ import { getAllBinaryNodeChildren } from 'baileys';
 const RESTART_REQUIRED = /restart required/i;
 const LOST_CODES = new Set([408, 428]);
 const LOST_WORDS = { 408: 'timed_out', 428: 'connection_closed' };
+/** What proxy.mjs says of a proxy that made no connection. */
+const PROXY_WORDS = new Set(['proxy_auth_failed', 'proxy_refused']);
 const SYSTEM_ERROR = /^[A-Z][A-Z_]{2,40}$/;
 
 export class Ending {
@@ -65,6 +67,9 @@ export class Ending {
 		}
 		if (qrUsedUp) {
 			return { cause: 'qr_expired', code, detail: 'qr_expired' };
+		}
+		if (PROXY_WORDS.has(error?.data?.code)) {
+			return { cause: 'proxy_refused', code: null, detail: error.data.code };
 		}
 		if (LOST_CODES.has(code)) {
 			return { cause: null, code, detail: systemError(error) ?? LOST_WORDS[code] };

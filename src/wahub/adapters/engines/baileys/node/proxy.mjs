@@ -8,6 +8,9 @@ import { HttpsProxyAgent } from 'https-proxy-agent';
 import { SocksProxyAgent } from 'socks-proxy-agent';
 import { Agent as Dispatcher } from 'undici';
 
+const CONNECTED = 200;
+const WHO_ARE_YOU = 407;
+
 /**
  * @param {string} address `http://`, `https://` or `socks5://` URL
  * @param {boolean} secure whether the socket speaks TLS
@@ -21,6 +24,8 @@ export function throughProxy(address, secure, signal) {
 
 function agentFor(address, signal, secure) {
 	const agent = makeAgent(address, signal);
+	const connect = agent.connect.bind(agent);
+	agent.connect = (request, options) => connectOrSayWhy(connect, request, options);
 	// Else it looks for Node's https module in a stack trace, and there are none here (silence.mjs).
 	agent.isSecureEndpoint = options => options?.secureEndpoint ?? secure;
 	return agent;
@@ -40,6 +45,43 @@ function makeAgent(address, signal) {
 	}
 }
 
+/**
+ * A proxy that does not want us is no WhatsApp that does not: the agents would hand the proxy's answer on as if it came from
+ * there, and their own errors hold the password.
+ */
+async function connectOrSayWhy(connect, request, options) {
+	let status = CONNECTED;
+	request.once('proxyConnect', ({ statusCode }) => (status = statusCode));
+	let socket;
+	try {
+		socket = await connect(request, options);
+	} catch (error) {
+		throw socksRefusal(error) ?? error;
+	}
+	if (status === CONNECTED) {
+		return socket;
+	}
+	socket.destroy();
+	throw new ProxyRefused(status === WHO_ARE_YOU ? 'proxy_auth_failed' : 'proxy_refused');
+}
+
+/** The SOCKS library tells by its texts only (source: socks, constants.js). */
+function socksRefusal(error) {
+	const text = String(error?.message);
+	if (/authentication (failed|type)/i.test(text)) {
+		return new ProxyRefused('proxy_auth_failed');
+	}
+	return /rejected connection/i.test(text) ? new ProxyRefused('proxy_refused') : null;
+}
+
+/** The proxy answered, and made no connection; `code` says why, as ending.mjs knows it. */
+class ProxyRefused extends Error {
+	constructor(code) {
+		super(code);
+		this.code = code;
+	}
+}
+
 /** How undici, which is Node's fetch, gets a connection. */
 function connector(agent) {
 	return ({ hostname, port, protocol, servername }, done) => {
@@ -48,12 +90,7 @@ function connector(agent) {
 		if (servername) {
 			options.servername = servername;
 		}
-		const request = new Request();
-		agent.connect(request, options).then(socket => {
-			if (request.refused) {
-				done(new Error('the proxy refused'));
-				return;
-			}
+		agent.connect(new Request(), options).then(socket => {
 			if (!secureEndpoint) {
 				done(null, socket);
 				return;
@@ -66,12 +103,5 @@ function connector(agent) {
 
 /** The agents talk to the request that wants the connection: here there is none. */
 class Request extends EventEmitter {
-	constructor() {
-		super();
-		/** Whether the proxy answered something else than a connection, which the agent would hand on as if it were one. */
-		this.refused = false;
-		this.once('proxyConnect', ({ statusCode }) => (this.refused = statusCode !== 200));
-	}
-
 	destroy() {}
 }
