@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from wahub.domain.ids import ChatId, InstanceId, MessageId
 from wahub.domain.inbox import PollKey
 from wahub.domain.instance import Disconnect, EngineOptions, Stage
+from wahub.domain.media import MediaRef
 from wahub.domain.message import Content
 from wahub.domain.outbox import SendAcked, SendNotStarted, SendRefused, SendResult, SendUncertain
 from wahub.domain.session import KeyChanges, KeyName
@@ -251,17 +252,6 @@ LinkEvent = QrShown | Paired | Opened | CaughtUp | Acked | Receipted | Inbound |
 
 
 @dataclass(frozen=True, slots=True)
-class MediaRef:
-    """Where the file of a message is and what opens it. `kind`: image, video, audio, document or sticker."""
-
-    kind: str
-    direct_path: str
-    media_key: bytes = field(repr=False)
-    file_sha256: bytes | None = None
-    file_enc_sha256: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Fetched:
     """What became of fetching a file: `error` is None when the whole file was written and is what was sent.
 
@@ -341,7 +331,7 @@ class Link(Protocol):
         """Whether to ask for, and report, the presence of the people who write. Off at the beginning."""
 
     async def fetch(self, media: MediaRef, path: Path, limit: int) -> Fetched:
-        """Fetch a file of at most `limit` bytes and write it, checked, to `path` (absolute). Never raises."""
+        """Fetch a file of at most `limit` bytes (0: any) and write it, checked, to `path` (absolute). Never raises."""
 
     async def logout(self) -> None:
         """Unlink at the server (best effort, at most 5 s), then close."""

@@ -22,6 +22,7 @@ from wahub.domain.outbox import Entry, IdempotencyKey, ItemState
 from wahub.domain.session import KeyChanges, KeyName
 from wahub.domain.webhook import Delivery
 from wahub.ports.events import DeadLetters, Endpoints, Events
+from wahub.ports.media import MediaFiles
 from wahub.ports.messages import Chats, Inbox, People
 from wahub.ports.threads import MissedMessages, Retention, Threads
 
@@ -281,6 +282,7 @@ class Tx(Protocol):
     threads: Threads
     missed: MissedMessages
     retention: Retention
+    media: MediaFiles
     events: Events
     webhooks: Webhooks
     endpoints: Endpoints

@@ -27,6 +27,9 @@ WEBHOOKS = "webhooks"
 EVENTS = "events"
 """There is more in the event log, for those who follow it."""
 
+MEDIA = "media"
+"""Files of messages are wanted."""
+
 
 def outbox_topic(instance: str) -> str:
     """The topic of new work in an instance's outbox."""

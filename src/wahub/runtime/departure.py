@@ -80,6 +80,7 @@ class Departure:
         await self._end_link(deps.settings.delete_patience, logout=True)
         await runner.end_task(_TASK_PATIENCE)
         await deps.engine.forget(runner.instance)
+        await deps.forget_files(runner.instance)
         if known is not None:
             await deps.farewell(known, cancelled)
         await deps.database.write(lambda tx: instance.finish_delete(tx, lease, deps.clock.now()))

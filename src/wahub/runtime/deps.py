@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from wahub.domain.ids import QueueId, WorkerId
+from wahub.domain.ids import InstanceId, QueueId, WorkerId
 from wahub.domain.instance import Instance
 from wahub.domain.reconnect import ReconnectPolicy
 from wahub.domain.restore import RestorePolicy
@@ -44,6 +44,8 @@ class RuntimeSettings:
     """How long events stay in the log; None: for ever."""
     messages_kept: float | None = 30 * 86_400.0
     """How long messages and chats can be asked for; None: for ever."""
+    eager_media: bool = False
+    """Whether files of messages are fetched unasked (runtime/media.py)."""
     rules: SendRules = field(default_factory=SendRules)
     reconnect: ReconnectPolicy = field(default_factory=ReconnectPolicy)
     timers: Timers = field(default_factory=Timers)
@@ -56,6 +58,10 @@ Farewell = Callable[[Instance, tuple[QueueId, ...]], Awaitable[None]]
 
 async def no_farewell(_instance: Instance, _cancelled: tuple[QueueId, ...]) -> None:
     """For a runtime without webhooks."""
+
+
+async def no_files(_instance: InstanceId) -> None:
+    """For a runtime that keeps no files of messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class RuntimeDeps:
     random: Callable[[], float]
     """A random number in [0, 1)."""
     farewell: Farewell = no_farewell
+    forget_files: Callable[[InstanceId], Awaitable[None]] = no_files
+    """Removes all files of messages of an instance from the disk."""
     free_memory_mb: Callable[[], float | None] = lambda: None
     """Memory that could be had now; None where the system does not say."""
     fault: Callable[[str], None] = no_faults

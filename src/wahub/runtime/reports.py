@@ -20,9 +20,9 @@ from wahub.domain.lifecycle import Incident, IncidentKind
 from wahub.domain.outbox import DeliveryMark
 from wahub.ports.engine import Acked, Inbound, Link, LinkEvent, Receipted
 from wahub.ports.store import Tx
-from wahub.ports.wakeup import WEBHOOKS, outbox_topic, settled_topic
+from wahub.ports.wakeup import MEDIA, WEBHOOKS, outbox_topic, settled_topic
 from wahub.runtime.deps import RuntimeDeps
-from wahub.services import inbox, outbox
+from wahub.services import inbox, media, outbox
 
 log = structlog.get_logger("wahub.runner")
 
@@ -125,7 +125,8 @@ class ReportBatch:
 
         def work(tx: Tx) -> int:
             for message, event_id in received:
-                inbox.ingest(tx, lease, message, now, event_id)
+                if inbox.ingest(tx, lease, message, now, event_id) and deps.settings.eager_media:
+                    media.want(tx, message, now)
             return sum(outbox.note_proof(tx, lease, ids, mark, now) for ids, mark in proofs)
 
         if received or proofs:
@@ -139,6 +140,8 @@ class ReportBatch:
             self._link.ack_inbound(event.seq)
         if received:
             deps.wakeup.notify(WEBHOOKS)
+            if deps.settings.eager_media:
+                deps.wakeup.notify(MEDIA)
 
 
 def _proof(event: LinkEvent) -> _Proof | None:

@@ -19,6 +19,7 @@ from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Instance, State
 from wahub.domain.lifecycle import Ask, Lifecycle
 from wahub.domain.restore import RestoreItem, RestoreQueue
+from wahub.ports.engine import Link
 from wahub.ports.store import Tx
 from wahub.ports.wakeup import INSTANCES, deleted_topic
 from wahub.runtime.deps import RuntimeDeps
@@ -108,6 +109,14 @@ class Supervisor:
     def restore_queue(self) -> RestoreQueue:
         """The row of instances that come back."""
         return self._restore.snapshot
+
+    @property
+    def open_links(self) -> dict[InstanceId, Link]:
+        """The links that are open, by instance."""
+        seen = {wanted: runner.sight.link for wanted, runner in self._runners.items()}
+        return {
+            wanted: facts.link for wanted, facts in seen.items() if facts is not None and facts.opened_at is not None
+        }
 
     async def stop(self) -> None:
         """Stop every runner, all at the same time."""

@@ -17,6 +17,7 @@ from wahub.adapters.sql.keys import SqlOutboxKeys
 from wahub.adapters.sql.lease import SqlLeases
 from wahub.adapters.sql.lifecycle import SqlLifecycles
 from wahub.adapters.sql.line import SqlLine
+from wahub.adapters.sql.media import SqlMediaFiles
 from wahub.adapters.sql.missed import SqlMissed
 from wahub.adapters.sql.outbox import SqlOutbox
 from wahub.adapters.sql.people import SqlPeople
@@ -29,6 +30,7 @@ from wahub.adapters.sql.webhook import SqlWebhooks
 from wahub.domain.lease import Lease
 from wahub.ports.clock import Clock
 from wahub.ports.events import DeadLetters, Endpoints, Events
+from wahub.ports.media import MediaFiles
 from wahub.ports.messages import Chats, Inbox, People
 from wahub.ports.store import (
     Contacts,
@@ -51,7 +53,7 @@ class SqlTx:
     __slots__ = (
         *("_runner", "contacts", "inbox", "instances", "keys", "leases", "lifecycles", "line", "outbox", "sessions"),
         *("tally", "webhooks", "events", "endpoints", "dead", "people", "chats"),
-        *("threads", "missed", "retention"),
+        *("threads", "missed", "retention", "media"),
     )
 
     def __init__(self, connection: sa.Connection, clock: Clock, codec: Codec, *, writable: bool) -> None:
@@ -71,6 +73,7 @@ class SqlTx:
         self.threads: Threads = SqlThreads(runner)
         self.missed: MissedMessages = SqlMissed(runner)
         self.retention: Retention = SqlRetention(runner)
+        self.media: MediaFiles = SqlMediaFiles(runner)
         self.events: Events = SqlEvents(runner)
         self.webhooks: Webhooks = SqlWebhooks(runner)
         self.endpoints: Endpoints = SqlEndpoints(runner)

@@ -26,7 +26,8 @@ from wahub.ports import engine as port
 
 log = logging.getLogger(__name__)
 
-_Answer = TypeVar("_Answer", wire.Told, wire.Probed, wire.Pairing)
+_Reply = wire.Told | wire.Probed | wire.Pairing | wire.Fetched
+_Answer = TypeVar("_Answer", wire.Told, wire.Probed, wire.Pairing, wire.Fetched)
 
 _LOGOUT_SECONDS = 5.0
 _CLOSE_SECONDS = 10.0
@@ -35,6 +36,8 @@ _EXISTS_SECONDS = 6.0
 """A second more than the side process waits for WhatsApp; so are the following."""
 _PROBE_SECONDS = 11.0
 _PAIRING_SECONDS = 11.0
+_FETCH_SECONDS = 7_200.0
+"""The side process gives up by itself; this only ends what nobody would answer."""
 
 
 class BaileysLink:
@@ -56,7 +59,7 @@ class BaileysLink:
         self._engine_clock = engine_clock
         self._events: asyncio.Queue[port.LinkEvent] = asyncio.Queue()
         self._sends: dict[str, asyncio.Future[port.SendResult]] = {}
-        self._questions: dict[int, asyncio.Future[wire.Told | wire.Probed | wire.Pairing | None]] = {}
+        self._questions: dict[int, asyncio.Future[_Reply | None]] = {}
         self._numbers = itertools.count(1)
         self._answers: set[asyncio.Task[None]] = set()
         self._closed = asyncio.Event()
@@ -141,12 +144,15 @@ class BaileysLink:
         return port.PairingCode(pairing.code, pairing.ttl_ms / 1000)
 
     async def _ask(
-        self, question: wire.Typing | wire.Exists | wire.ProbeLink | wire.Pair, answer: type[_Answer], seconds: float
+        self,
+        question: wire.Typing | wire.Exists | wire.ProbeLink | wire.Pair | wire.Fetch,
+        answer: type[_Answer],
+        seconds: float,
     ) -> _Answer | None:
         """The side process's answer; None when the link ends or nothing comes in time."""
         if self.closed:
             return None
-        future: asyncio.Future[wire.Told | wire.Probed | wire.Pairing | None]
+        future: asyncio.Future[_Reply | None]
         future = asyncio.get_running_loop().create_future()
         self._questions[question.n] = future
         try:
@@ -175,8 +181,22 @@ class BaileysLink:
             self._tell(wire.Watch(**self._address, presence=presence))
 
     async def fetch(self, media: port.MediaRef, path: Path, limit: int) -> port.Fetched:
-        """Fetch a file of at most `limit` bytes and write it, checked, to `path`. Never raises."""
-        raise NotImplementedError
+        """Fetch a file of at most `limit` bytes (0: of any size) and write it, checked, to `path`. Never raises."""
+        frame = wire.Fetch(
+            **self._address,
+            n=next(self._numbers),
+            kind=media.kind,
+            direct_path=media.direct_path,
+            media_key=media.media_key,
+            file_sha256=media.file_sha256,
+            file_enc_sha256=media.file_enc_sha256,
+            path=str(path),
+            limit=limit,
+        )
+        fetched = await self._ask(frame, wire.Fetched, _FETCH_SECONDS)
+        if fetched is None:
+            return port.Fetched("not_open" if self.closed else "failed")
+        return port.Fetched(fetched.error, fetched.size, fetched.sha256)
 
     async def logout(self) -> None:
         """Unlink at the server (best effort, at most 5 s), then close."""
@@ -220,7 +240,7 @@ class BaileysLink:
                 self._answer(frame)
             case wire.Sent():
                 self._on_sent(frame)
-            case wire.Told() | wire.Probed() | wire.Pairing():
+            case wire.Told() | wire.Probed() | wire.Pairing() | wire.Fetched():
                 question = self._questions.get(frame.n)
                 if question is not None and not question.done():
                     question.set_result(frame)

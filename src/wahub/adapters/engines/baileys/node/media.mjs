@@ -17,6 +17,8 @@ import { Places } from './places.mjs';
 const AT_ONCE = 4;
 /** Nothing came for so long: this host is given up. */
 const STALL_MS = 30_000;
+/** However slowly it comes. */
+const LONGEST_MS = 30 * 60_000;
 const HOSTS_PATIENCE_MS = 10_000;
 const MOST_HOSTS = 3;
 const MAC_BYTES = 10;
@@ -116,7 +118,7 @@ export class Media {
 	/** Download from one host into the file `part`. */
 	async from(host, frame, part) {
 		const stall = new Stall(this.stallMs);
-		const signal = AbortSignal.any([this.ending.signal, stall.signal]);
+		const signal = AbortSignal.any([this.ending.signal, stall.signal, AbortSignal.timeout(LONGEST_MS)]);
 		const opening = new Opening(await getMediaKeys(frame.media_key, frame.kind), frame, () => stall.moved());
 		try {
 			const body = await this.request(addressOf(host, frame), signal, opening.most);
