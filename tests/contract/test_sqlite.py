@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy import event
 from tests.contract.makers import OTHER_WORKER, SHOP, TTL, HandClock, add_instance, claim_lease, make_instance
+from tests.contract.plans import plan_of
 
-from wahub.adapters.sql import dead, endpoint, inbox, lifecycle, line, outbox, sqlite, tally, url, webhook
+from wahub.adapters.sql import dead, endpoint, inbox, lifecycle, line, outbox, sqlite, tally, webhook
 from wahub.adapters.sql import event as event_log
 from wahub.adapters.sql.database import open_database
 from wahub.adapters.sql.failure import StoreFailedError
@@ -191,19 +191,6 @@ async def test_terms_are_measured_by_the_clock_that_was_given(store: Database, c
 # --- cost does not grow with what is settled --------------------------------------------------------------------------
 
 
-def _plan(sqlite_url: str, statement: sa.Executable, values: dict[str, object]) -> str:
-    engine = sqlite.make_engine(url.parse(sqlite_url))
-
-    @event.listens_for(engine, "before_cursor_execute", retval=True)
-    def explain(conn: object, cursor: object, sql: str, parameters: object, *_: object) -> tuple[str, object]:
-        return f"EXPLAIN QUERY PLAN {sql}", parameters
-
-    with engine.connect() as connection:
-        plan = "\n".join(str(row[-1]) for row in connection.execute(statement, values))
-    engine.dispose()
-    return plan
-
-
 _LINE = ["ix_outbox_line ", "ix_outbox_line_of_chat "]
 
 
@@ -275,7 +262,7 @@ def test_hot_questions_use_the_small_indexes(sqlite_url: str, statement: sa.Exec
         for name in statement.compile().params
         if "param" not in name
     }
-    plan = _plan(sqlite_url, statement, values)
+    plan = plan_of(sqlite_url, statement, values)
     for index in indexes:
         assert index in plan, plan
     for table in ("outbox", "waiting", "before", "earlier", "deliveries", "events", "inbox", "incidents", "lifecycles"):
@@ -292,6 +279,6 @@ def test_hot_questions_use_the_small_indexes(sqlite_url: str, statement: sa.Exec
 def test_the_latest_is_found_without_sorting(sqlite_url: str, statement: sa.Executable) -> None:
     values: dict[str, object] = {"instance": SHOP, "of": SHOP, "at_most": 10}
     asked = statement.compile().params
-    plan = _plan(sqlite_url, statement, {name: value for name, value in values.items() if name in asked})
+    plan = plan_of(sqlite_url, statement, {name: value for name, value in values.items() if name in asked})
     assert "SEARCH" in plan
     assert "TEMP B-TREE" not in plan, plan

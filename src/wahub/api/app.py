@@ -24,9 +24,11 @@ from wahub.api.health import Health
 from wahub.api.hub import Hub
 from wahub.api.lifecycle import LifecycleRoutes
 from wahub.api.manage import ManageRoutes
+from wahub.api.media import MediaRoutes
 from wahub.api.metrics import Metrics
 from wahub.api.outbox import OutboxRoutes
 from wahub.api.system import AdminGuard, SystemRoutes
+from wahub.api.threads import ThreadRoutes
 from wahub.api.webhooks import WebhookRoutes
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -68,6 +70,8 @@ def build_api(deps: ApiDeps) -> FastAPI:
         _add_hub(app, prefix, deps)
         _add_life(app, prefix, life)
         _add_events(app, prefix, events, deps)
+        _add_chats(app, prefix, deps)
+        _add_media(app, prefix, deps)
     _add_system(app, deps, life)
     _add_health(app, deps)
     guard = Guard(settings.api_key, open_to_network=settings.open_to_network)
@@ -141,6 +145,19 @@ def _add_events(app: FastAPI, prefix: str, events: EventRoutes, deps: ApiDeps) -
     add("GET", f"{one}/webhooks/dead", webhooks.dead, describe.DEAD)
     add("POST", f"{one}/webhooks/dead/replay", webhooks.replay_all, describe.REPLAY_ALL)
     add("POST", one + "/webhooks/dead/{event_id:segment}/replay", webhooks.replay, describe.REPLAY)
+
+
+def _add_chats(app: FastAPI, prefix: str, deps: ApiDeps) -> None:
+    chats, threads = prefix + "/{instance:segment}/chats", ThreadRoutes(deps)
+    app.add_api_route(chats, _endpoint(threads.chats), methods=["GET"], **describe.CHATS)
+    messages = _endpoint(threads.messages)
+    app.add_api_route(chats + "/{chat:segment}/messages", messages, methods=["GET"], **describe.MESSAGES)
+
+
+def _add_media(app: FastAPI, prefix: str, deps: ApiDeps) -> None:
+    path, file = prefix + "/{instance:segment}/messages/{message:segment}/media", _endpoint(MediaRoutes(deps).file)
+    app.add_api_route(path, file, methods=["GET"], **describe.MEDIA)
+    app.add_api_route(path, file, methods=["HEAD"], include_in_schema=False)
 
 
 def _add_system(app: FastAPI, deps: ApiDeps, life: LifecycleRoutes) -> None:

@@ -286,6 +286,50 @@ REPLAY = _route(
     good={202: "Queued"},
 )
 
+_CURSOR = _query("cursor", "The `next` of the page before; without it the newest come", "string")
+_PAGE = _query("limit", "At most so many: 1 to 200, 50 by default")
+CHATS = _route(
+    "Its chats, those with the latest activity first",
+    {400: "limit or cursor is wrong", **_UNKNOWN},
+    tag="chats",
+    parameters=(_INSTANCE, _PAGE, _CURSOR),
+)
+MESSAGES = _route(
+    "The messages of a chat, newest first, each with its edits, reactions and votes",
+    {400: "chatId, limit, cursor or after is wrong", 404: "No such instance or contact"},
+    tag="chats",
+    parameters=(
+        _INSTANCE,
+        {
+            "name": "chat",
+            "in": "path",
+            "required": True,
+            "description": "A number, an id that ends in @c.us, @g.us or @lid, or a contactId",
+            "schema": _TEXT,
+        },
+        _PAGE,
+        _CURSOR,
+        _query("after", "Only messages that are later than this time (Unix seconds)"),
+    ),
+)
+
+MEDIA = _route(
+    "The file of a received message, fetched from WhatsApp if it is not here yet",
+    {
+        404: "No such instance or message, or it has no file",
+        410: "WhatsApp no longer has it",
+        413: "It is larger than MEDIA_MAX_MB",
+        502: "WhatsApp's media servers refuse it, cannot be reached, or gave something else",
+        503: "It is not here, and the account is not connected; Retry-After says when to ask again",
+    },
+    tag="chats",
+    parameters=(
+        _INSTANCE,
+        {"name": "message", "in": "path", "required": True, "description": "Its WhatsApp id", "schema": _TEXT},
+    ),
+    good={200: "The file", 206: "The part that Range names", 304: "It is the one that If-None-Match names"},
+)
+
 _ADMIN_HEADER = {"name": "X-Admin-Debug-Secret", "in": "header", "required": False, "schema": _TEXT}
 _FORBIDDEN = {403: "ADMIN_DEBUG_SECRET is set, and the header is not it"}
 

@@ -7,7 +7,7 @@ or false: stacks of errors, a fallback poller, a cache of seen messages (the sto
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +17,18 @@ from wahub.api.schemas import iso_or_none
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Instance, State
 from wahub.domain.lifecycle import Incident, Lifecycle
+from wahub.domain.media import MediaState
 from wahub.domain.outbox import ItemState
 from wahub.domain.times import iso
 from wahub.machine import own_memory, peak_memory
 from wahub.ports.store import Attempted, Tx
+from wahub.ports.threads import Unreadable
 from wahub.services import instance
 
 _LATEST = 20
 """Incidents shown."""
+
+_LATEST_UNREADABLE = 10
 
 _HOLDS_A_LINK = (State.CONNECTING, State.NEEDS_QR, State.READY)
 
@@ -39,6 +43,8 @@ class View:
     webhook: Attempted | None
     endpoint: dict[str, Any]
     last_received_at: float | None
+    unreadable: Unreadable
+    media: Mapping[MediaState, int]
     depth: int
     sending: bool
 
@@ -53,6 +59,8 @@ def look(tx: Tx, wanted: InstanceId) -> View:
         webhook=tx.webhooks.last_attempt(wanted),
         endpoint=endpoint_of(tx, found),
         last_received_at=tx.inbox.last_received_at(wanted),
+        unreadable=tx.missed.unreadable(wanted, _LATEST_UNREADABLE),
+        media=tx.media.count(wanted),
         depth=tx.line.depth(wanted),
         sending=any(entry.state is ItemState.SENDING for entry in tx.line.going_out(wanted)),
     )
@@ -78,6 +86,8 @@ def shown(view: View) -> dict[str, Any]:
         **_getting_ready(view),
         **_endings(view.record),
         **_liveness(view),
+        "inbound": _inbound(view),
+        "media": _media(view.media),
         **_of_browsers(seen.state),
         **schemas.settings_of(view.instance),
         "incidents": [{"kind": found.kind, "details": found.details, "at": iso(found.at)} for found in view.incidents],
@@ -139,6 +149,30 @@ def _liveness(view: View) -> dict[str, Any]:
         "lastIncomingMessageAt": iso_or_none(view.last_received_at),
         "queueDepth": view.depth,
         "sendLoopRunning": schemas.loop_runs(seen.state, view.depth, sending=view.sending),
+    }
+
+
+def _inbound(view: View) -> dict[str, Any]:
+    """Whether all that waited has come, and what is missing."""
+    record, unreadable = view.record, view.unreadable
+    return {
+        "caughtUp": view.instance.observed.state is State.READY and record.caught_up_at is not None,
+        "caughtUpAt": iso_or_none(record.caught_up_at),
+        "lastGapAt": iso_or_none(record.last_gap_at),
+        "unreadable": {
+            "count": unreadable.count,
+            "latestAt": iso_or_none(unreadable.latest_at),
+            "ids": list(unreadable.ids),
+        },
+    }
+
+
+def _media(files: Mapping[MediaState, int]) -> dict[str, int]:
+    """How many files of messages wait to be fetched unasked, are here, and were given up."""
+    return {
+        "waiting": files.get(MediaState.WANTED, 0),
+        "here": files.get(MediaState.HERE, 0),
+        "failed": files.get(MediaState.FAILED, 0),
     }
 
 

@@ -43,6 +43,7 @@ class _Seen:
     depth: int
     held: Mapping[Held, int]
     dead: int
+    unreadable: int
 
 
 class _Rising:
@@ -92,6 +93,7 @@ class Metrics:
         yield GaugeMetricFamily("wahub_queue_depth", "Messages that wait, of all instances", seen.depth)
         yield _by_word("wahub_webhook_endpoints_held", "Webhook endpoints that get no posts", "reason", Held, seen.held)
         yield GaugeMetricFamily("wahub_dead_letters", "Webhooks that were given up and are kept", seen.dead)
+        yield GaugeMetricFamily("wahub_inbound_unreadable", "Received messages that cannot be read", seen.unreadable)
         yield GaugeMetricFamily("wahub_engine_processes", "Engine processes that run", self.deps.engine_processes())
         yield GaugeMetricFamily("wahub_engine_heap_bytes", "Heap that they use", self.deps.engine_heap_bytes())
         yield GaugeMetricFamily("wahub_engine_handles", "Timers, sockets, pipes they hold", self.deps.engine_handles())
@@ -124,4 +126,11 @@ def _by_word(name: str, meaning: str, label: str, words: type[StrEnum], counts: 
 
 def _look(tx: Tx) -> _Seen:
     depth = sum(tx.line.depths().values())
-    return _Seen(tx.instances.count(), tx.lifecycles.list(), depth, tx.endpoints.held(), tx.dead.count(None))
+    return _Seen(
+        states=tx.instances.count(),
+        records=tx.lifecycles.list(),
+        depth=depth,
+        held=tx.endpoints.held(),
+        dead=tx.dead.count(None),
+        unreadable=tx.missed.count(),
+    )

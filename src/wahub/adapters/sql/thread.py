@@ -94,8 +94,9 @@ _done = (
     sa.select(
         inbox.c.chat_key,
         *(inbox.c[name] for name in _KEPT),
+        # The target first, as the index has it: otherwise SQLite reads all that is in the inbox, in another order.
         sa.func.row_number()
-        .over(partition_by=[inbox.c.chat_key, inbox.c.target, inbox.c.type, inbox.c.author_key], order_by=_LATEST_FIRST)
+        .over(partition_by=[inbox.c.target, inbox.c.type, inbox.c.chat_key, inbox.c.author_key], order_by=_LATEST_FIRST)
         .label("rank"),
     )
     .where(_INSTANCE, inbox.c.target.is_not(None), inbox.c.target.in_(bindparam("ids", expanding=True)))
