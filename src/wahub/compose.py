@@ -23,6 +23,7 @@ import uvloop
 from fastapi import FastAPI
 
 from wahub import __version__, faults, mapping, telemetry
+from wahub.adapters.disk_blobs import DiskBlobs
 from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.adapters.engines.baileys.install import InstalledEngine, ensure_installed
 from wahub.adapters.http_poster import HttpPoster
@@ -33,12 +34,14 @@ from wahub.adapters.system_clock import SystemClock
 from wahub.api.app import build_api
 from wahub.api.deps import ApiDeps
 from wahub.config import Settings
+from wahub.domain.ids import InstanceId
 from wahub.loop_lag import LoopLag
 from wahub.machine import free_memory_mb, memory_limit
 from wahub.ports.store import Database
 from wahub.process import StopSignals, announce, listen, pid_file, prepare_data_directory, url_of, write_atomically
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.dispatcher import Dispatcher
+from wahub.runtime.media import Media, MediaDeps
 from wahub.runtime.supervisor import Supervisor
 
 log = structlog.get_logger("wahub")
@@ -98,7 +101,9 @@ class Gateway:
         webhooks = mapping.webhook_settings(settings)
         self._poster = HttpPoster(webhooks.timeout, block_private=webhooks.block_private)
         self._dispatcher = Dispatcher(database, self._poster, clock, self._wakeup, webhooks)
+        self._blobs = DiskBlobs(settings.data_dir / "media")
         self._supervisor = Supervisor(self._runtime_deps(), self._restored)
+        self._media = Media(self._media_deps())
         self._lag = LoopLag()
         self._server = _Server(self._api())
         self._stop = StopSignals()
@@ -136,6 +141,7 @@ class Gateway:
 
     def _loops(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
         yield "dispatcher", self._dispatcher.run()
+        yield "media", self._media.run()
         yield "supervisor", self._supervise()
 
     async def _supervise(self) -> None:
@@ -156,12 +162,14 @@ class Gateway:
         """Stop accepting, finish the items on the wire, close the links, flush, close the store."""
         log.info("stopping")
         self._server.should_exit = True
-        http, dispatcher, supervisor = loops
+        http, dispatcher, media, supervisor = loops
         try:
             async with asyncio.timeout(STOP_WITHIN):
                 await asyncio.gather(http, return_exceptions=True)
+                media.cancel()
                 supervisor.cancel()
-                await asyncio.gather(supervisor, return_exceptions=True)
+                await asyncio.gather(media, supervisor, return_exceptions=True)
+                await self._media.stop()
                 await self._supervisor.stop()
                 await self._engine.stop()
                 await self._dispatcher.stop()
@@ -186,8 +194,22 @@ class Gateway:
             new_id=lambda: secrets.token_hex(16),
             random=random.random,
             farewell=self._dispatcher.farewell,
+            forget_files=self._forget_files,
             free_memory_mb=free_memory_mb,
             fault=self._fault,
+        )
+
+    async def _forget_files(self, instance: InstanceId) -> None:
+        await asyncio.to_thread(self._blobs.forget, instance)
+
+    def _media_deps(self) -> MediaDeps:
+        return MediaDeps(
+            database=self._database,
+            clock=self._clock,
+            wakeup=self._wakeup,
+            blobs=self._blobs,
+            links=lambda: self._supervisor.open_links,
+            settings=mapping.media_settings(self._settings),
         )
 
     def _api(self) -> FastAPI:
@@ -204,6 +226,7 @@ class Gateway:
                 loop_lag_ms=lambda: self._lag.worst_ms,
                 restore_queue=lambda: self._supervisor.restore_queue,
                 post_test=self._dispatcher.test,
+                get_media=self._media.get,
                 stopping=lambda: self._server.should_exit,
                 fault=self._fault,
             )

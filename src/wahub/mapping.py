@@ -21,9 +21,11 @@ from wahub.domain.retry import Backoff, ReconnectLadder
 from wahub.domain.watchdog import Timers
 from wahub.domain.webhook import WebhookSettings
 from wahub.runtime.deps import RuntimeSettings
+from wahub.runtime.media import MediaSettings
 from wahub.services.outbox import QueueLimits, SendRules
 
 _MINUTE, _HOUR, _DAY = 60.0, 3_600.0, 86_400.0
+_MEGABYTE = 1024 * 1024
 _LONGEST_RESTART_WAIT = 3_600.0
 _LONGEST_RESTORE_WAIT = 120.0
 """Both by contract B.5 and B.8; a first wait that an operator made longer stands."""
@@ -39,6 +41,7 @@ def runtime_settings(settings: Settings) -> RuntimeSettings:
         lease_renew_every=settings.lease_renew_every_ms / 1000,
         events_kept=settings.events_retention_days * _DAY or None,
         messages_kept=settings.messages_retention_days * _DAY or None,
+        eager_media=settings.media_download == "eager",
         rules=SendRules(
             policy=SendPolicy(
                 retry=Backoff(settings.retry_base_ms / 1000, settings.retry_max_ms / 1000),
@@ -131,6 +134,15 @@ def _typing(settings: Settings) -> TypingPolicy:
         shortest=settings.typing_min_ms / 1000,
         longest=settings.typing_max_ms / 1000,
         cap=settings.typing_max_total_ms / 1000,
+    )
+
+
+def media_settings(settings: Settings) -> MediaSettings:
+    """What the keeper of files goes by."""
+    return MediaSettings(
+        eager=settings.media_download == "eager",
+        limit=settings.media_max_mb * _MEGABYTE,
+        kept=settings.media_retention_days * _DAY or None,
     )
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from wahub.domain.errors import NoMediaError
+from wahub.domain.ids import InstanceId, MessageId
 from wahub.domain.instance import Instance
 from wahub.domain.pacing import Pace, TypingPolicy
 from wahub.domain.restore import RestoreQueue
 from wahub.ports.clock import Clock
 from wahub.ports.store import Database
 from wahub.ports.wakeup import Wakeup
+from wahub.services.media import Ready
 from wahub.services.outbox import QueueLimits
 from wahub.services.webhook import Tried
 
@@ -49,6 +52,13 @@ class ApiSettings:
     """How long a health check waits for the store."""
 
 
+GetMedia = Callable[[InstanceId, MessageId], Awaitable[Ready]]
+
+
+async def _no_media(_instance: InstanceId, _message: MessageId) -> Ready:
+    raise NoMediaError
+
+
 def _nothing(_point: str) -> None:
     """The fault hook outside of tests."""
 
@@ -75,6 +85,8 @@ class ApiDeps:
     """How late the event loop of this process was lately, at worst."""
     post_test: Callable[[Instance, str], Awaitable[Tried | None]] | None = None
     """Posts `webhook_test` with that event id now; None where nothing is posted."""
+    get_media: GetMedia = _no_media
+    """Gives the file of a message, fetched if need be; raises CallerErrors."""
     stopping: Callable[[], bool] = lambda: False
     """Whether the gateway is about to end: streams end then."""
     fault: Callable[[str], None] = _nothing

@@ -14,6 +14,7 @@ from wahub.config.links import (
     RestartSettings,
     RestoreSettings,
 )
+from wahub.config.media import MediaSettings
 from wahub.config.receiving import ReceivingSettings
 from wahub.config.server import EngineSettings, ServerSettings
 from wahub.config.traffic import SendingSettings, WebhookSettings
@@ -50,6 +51,7 @@ class TestingSettings(Group):
 class Settings(
     TestingSettings,
     WebhookSettings,
+    MediaSettings,
     ReceivingSettings,
     LeaseSettings,
     RestoreSettings,
