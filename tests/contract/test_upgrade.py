@@ -13,7 +13,7 @@ from tests.contract.makers import SHOP, START, HandClock, add_delivery, add_entr
 from wahub.adapters.sql import migrate, postgres, sqlite, url
 from wahub.adapters.sql.database import open_database
 from wahub.domain.errors import IllegalTransitionError
-from wahub.domain.ids import InstanceId
+from wahub.domain.ids import InstanceId, MessageId
 from wahub.domain.instance import EngineOptions, State
 from wahub.domain.lifecycle import Ask, Incident, IncidentKind, Lifecycle
 from wahub.domain.outbox import Audience, DeliveryMark, ItemState, Priority
@@ -294,4 +294,48 @@ async def test_deliveries_of_the_third_version_go_on_and_are_in_the_log(third_sc
     placed = await store.write(lambda tx: add_delivery(tx, make_delivery(tx.instances.next_sequence(SHOP), "c")))
     assert (placed.sequence, placed.position) == (7, 7)
     assert await store.write(lambda tx: tx.webhooks.forget_settled(6.0)) == 1
+    await store.close()
+
+
+_RECEIVED = """
+INSERT INTO inbox (instance, chat, sender, sender_phone, message_id, from_me, type, text, timestamp, received_at)
+VALUES ('shop', :chat, :sender, :phone, :id, :mine, :type, :id, :at, :at)
+"""
+_NUMBER, _LID, _THEIR_GROUP = "491@s.whatsapp.net", "77@lid", "1203@g.us"
+
+
+@pytest.fixture
+def fourth_schema(store_url: str) -> str:
+    """The URL of a database as the fourth version left it, with messages."""
+    rows = [
+        {"chat": _NUMBER, "sender": _NUMBER, "phone": "491", "id": "M1", "at": 10},
+        {"chat": _LID, "sender": _LID, "phone": "491", "id": "M2", "at": 20},
+        {"chat": _THEIR_GROUP, "sender": _LID, "phone": "491", "id": "M3", "at": 30},
+        {"chat": _THEIR_GROUP, "sender": "88@lid", "phone": None, "id": "M4", "at": 40, "type": "reaction"},
+        {"chat": _NUMBER, "sender": "490@s.whatsapp.net", "phone": "490", "id": "M5", "at": 50, "mine": True},
+        {"chat": "status@broadcast", "sender": _NUMBER, "phone": "491", "id": "M6", "at": 60},
+    ]
+    with _old_schema(store_url, "0004") as connection:
+        connection.execute(sa.text(_OBSERVED), {"id": "shop", **_seen("ready", 140.0)})
+        for row in rows:
+            connection.execute(sa.text(_RECEIVED), {"mine": False, "type": "text", **row})
+    return store_url
+
+
+async def test_messages_of_the_fourth_version_get_their_contacts_and_chats(
+    fourth_schema: str, clock: HandClock
+) -> None:
+    with _old_schema(fourth_schema, "head") as connection:
+        chats = connection.execute(sa.text("SELECT last_at, last_message_id, last_from_me FROM chats ORDER BY last_at"))
+        assert [tuple(row) for row in chats] == [(30, "M3", False), (50, "M5", True)]
+    store = open_database(fourth_schema, clock)
+    person = await store.read(lambda tx: tx.people.by_phone(SHOP, "491"))
+    assert person is not None
+    assert person == await store.read(lambda tx: tx.people.by_lid(SHOP, "77"))
+    assert await store.read(lambda tx: tx.people.by_lid(SHOP, "88")) is not None
+    assert await store.read(lambda tx: tx.people.by_phone(SHOP, "490")) is None
+    for message_id in ("M1", "M2", "M3"):
+        authors = await store.read(lambda tx, one=message_id: tx.inbox.authors_of(SHOP, MessageId(one)))  # type: ignore[misc]
+        assert authors == {person.id}
+    assert await store.read(lambda tx: tx.inbox.authors_of(SHOP, MessageId("M5"))) == {None}
     await store.close()

@@ -1,0 +1,188 @@
+"""Contacts and their chats, on every store: a person who moves between number and LID stays one person."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+from tests.contract.makers import SHOP, START, add_instance, make_instance
+
+from wahub.domain.contact import Contact
+from wahub.domain.ids import MessageId, WorkerId
+from wahub.domain.inbox import Address, PollKey, Received, from_engine
+from wahub.domain.instance import Config
+from wahub.domain.lease import Lease
+from wahub.ports.store import Database, Tx
+from wahub.services import contact, inbox
+
+NUMBER, LID = "4915551230001", "990001"
+GROUP = "1203630@g.us"
+
+
+@pytest.fixture
+async def lease(store: Database) -> Lease:
+    """The lease of an instance that has a webhook for everything."""
+    config = Config("shop", webhook_url="http://localhost/hook", webhook_events=("*",))
+    await store.write(lambda tx: tx.instances.add(make_instance(config=config)))
+    found = await store.write(lambda tx: tx.leases.claim(SHOP, WorkerId("w"), 60.0))
+    assert found is not None
+    return found
+
+
+def _received(message_id: str, **changes: Any) -> Received:
+    body = {
+        "message_id": message_id,
+        "chat": f"{NUMBER}@s.whatsapp.net",
+        "sender": f"{NUMBER}@s.whatsapp.net",
+        "timestamp": int(START),
+        "type": "text",
+        "text": message_id,
+        "from_me": False,
+    }
+    return from_engine(SHOP, {**body, **changes})
+
+
+def _by_lid(message_id: str, phone: str | None = None, **changes: Any) -> Received:
+    jid = f"{LID}@lid"
+    return _received(message_id, **{"chat": jid, "sender": jid, "sender_phone": phone, "chat_phone": phone, **changes})
+
+
+async def _ingest(store: Database, lease: Lease, *received: Received) -> list[bool]:
+    new = []
+    for number, one in enumerate(received):
+        now, event_id = START + number, f"event-{one.message_id}-{number}"
+        new.append(await store.write(partial(inbox.ingest, lease=lease, received=one, now=now, event_id=event_id)))
+    return new
+
+
+async def _events(store: Database) -> list[tuple[str, str]]:
+    """Name and lane of what is to be posted, in order."""
+    logged = await store.read(lambda tx: tx.events.after(SHOP, 0, 100))
+    lanes = {due.event_id: due.lane for due in await store.read(lambda tx: tx.webhooks.due(START + 100, 100))}
+    return [(event.event, lanes.get(event.event_id, "")) for event in logged]
+
+
+async def _person(store: Database, **wanted: str) -> Contact | None:
+    if "phone" in wanted:
+        return await store.read(lambda tx: tx.people.by_phone(SHOP, wanted["phone"]))
+    return await store.read(lambda tx: tx.people.by_lid(SHOP, wanted["lid"]))
+
+
+async def test_one_who_writes_by_number_and_by_lid_is_one_contact(store: Database, lease: Lease) -> None:
+    assert await _ingest(store, lease, _received("A1", sender_lid=LID), _by_lid("A2"), _received("A3"))
+    person = await _person(store, phone=NUMBER)
+    assert person is not None
+    assert person == await _person(store, lid=LID)
+    assert {lane for _, lane in await _events(store)} <= {person.id, ""}
+
+
+async def test_two_who_turn_out_to_be_one_are_merged_and_nothing_waits_in_the_old_lane(
+    store: Database, lease: Lease
+) -> None:
+    await _ingest(store, lease, _received("A1"), _by_lid("A2"))
+    first, second = await _person(store, phone=NUMBER), await _person(store, lid=LID)
+    assert first is not None
+    assert second is not None
+    assert first.id != second.id
+    await _ingest(store, lease, _by_lid("A3", phone=NUMBER))
+    kept = await _person(store, lid=LID)
+    assert kept == replace(first, lid=LID)
+    gone = await store.read(lambda tx: tx.people.get(SHOP, second.id))
+    assert gone is not None
+    assert gone.merged_into == kept.id
+    told = [name for name, _ in await _events(store)]
+    assert told == ["message", "message", "contact_merged", "message"]
+    lanes = await store.read(lambda tx: {due.lane for due in tx.webhooks.due(START + 100, 100)})
+    assert lanes == {kept.id}
+
+
+async def test_a_merge_moves_messages_and_the_chat(store: Database, lease: Lease) -> None:
+    await _ingest(store, lease, _received("A1"), _by_lid("A2", timestamp=int(START) + 5))
+    first = await _person(store, phone=NUMBER)
+    assert first is not None
+    await store.write(lambda tx: contact.connect(tx, lease, Address(NUMBER, LID), START + 9, "seed"))
+    # The same message again under the other address of the same chat: it is known.
+    assert await _ingest(store, lease, _by_lid("A1"), _received("A2")) == [False, False]
+
+    def keys(tx: Tx) -> set[str]:
+        return {key for name in ("A1", "A2") for key, _ in tx.inbox._places(SHOP, MessageId(name))}  # type: ignore[attr-defined]
+
+    assert await store.read(keys) == {first.id}
+
+
+async def test_nobody_is_made_of_a_mapping_alone(store: Database, lease: Lease) -> None:
+    await store.write(lambda tx: contact.connect(tx, lease, Address(NUMBER, LID), START, "seed"))
+    assert await _person(store, lid=LID) is None
+
+
+async def test_a_transaction_that_runs_again_makes_the_same_contact(store: Database, lease: Lease) -> None:
+    def meet(tx: Tx) -> str:
+        return contact.meet(tx, SHOP, Address(NUMBER, None), None, now=START, seed="seed").id
+
+    with pytest.raises(ZeroDivisionError):
+        await store.write(lambda tx: (meet(tx), 1 // 0))
+    assert await store.write(meet) == await store.write(meet)
+
+
+async def test_in_a_group_the_author_is_a_contact_and_the_chat_the_group(store: Database, lease: Lease) -> None:
+    await _ingest(store, lease, _by_lid("A1", chat=GROUP, chat_phone=None))
+    person = await _person(store, lid=LID)
+    assert person is not None
+    assert await _events(store) == [("message", GROUP)]
+    authors = await store.read(lambda tx: tx.inbox.authors_of(SHOP, MessageId("A1")))
+    assert authors == {person.id}
+
+
+async def test_what_the_own_phone_sent_is_stored_and_told_to_nobody(store: Database, lease: Lease) -> None:
+    own = _received("A1", sender="4915550000000@s.whatsapp.net", from_me=True)
+    assert await _ingest(store, lease, own, own) == [True, False]
+    assert await _events(store) == []
+    assert await _person(store, phone="4915550000000") is None
+    assert await _person(store, phone=NUMBER) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "writer", "told"),
+    [
+        ("edit", NUMBER, True),
+        ("edit", "4915551230009", False),
+        ("delete", NUMBER, True),
+        ("delete", "4915551230009", False),
+    ],
+)
+async def test_only_its_author_changes_a_message(
+    store: Database, lease: Lease, kind: str, writer: str, told: bool
+) -> None:
+    jid = f"{writer}@s.whatsapp.net"
+    change = _received("B1", type=kind, target="A1", sender=jid, chat=f"{writer}@s.whatsapp.net")
+    await _ingest(store, lease, _received("A1"), change)
+    assert len(await _events(store)) == (2 if told else 1)
+
+
+async def test_in_a_group_others_delete_and_nobody_else_edits(store: Database, lease: Lease) -> None:
+    other = {"chat": GROUP, "sender": "4915551230009@s.whatsapp.net", "target": "A1"}
+    await _ingest(
+        store,
+        lease,
+        _received("A1", chat=GROUP),
+        _received("B1", type="edit", **other),
+        _received("B2", type="delete", **other),
+    )
+    assert [name for name, _ in await _events(store)] == ["message", "message_revoked"]
+
+
+async def test_the_key_of_a_poll_of_somebody_else_is_found(store: Database, lease: Lease) -> None:
+    poll = {"poll": {"name": "?", "options": ["Ja", "Nein"], "selectable": 1}}
+    raw = '{"messageContextInfo":{"messageSecret":"AQI="}}'
+    await _ingest(store, lease, _received("A1", type="poll", details=poll, raw=raw))
+    found = await store.read(lambda tx: inbox.find_poll(tx, SHOP, MessageId("A1")))
+    assert found == PollKey(("Ja", "Nein"), b"\1\2", (f"{NUMBER}@s.whatsapp.net",))
+    assert await store.read(lambda tx: inbox.find_poll(tx, SHOP, MessageId("A2"))) is None
+
+
+async def test_instances_know_different_people(store: Database, lease: Lease) -> None:
+    other = (await add_instance(store, "other")).id
+    await _ingest(store, lease, _received("A1"))
+    assert await store.read(lambda tx: tx.people.by_phone(other, NUMBER)) is None
