@@ -35,6 +35,11 @@ class Contact:
         return self.phone or self.lid or ""
 
 
+def stranger(phone: str | None, lid: str | None) -> Contact:
+    """Somebody who is no contact: without an id, never stored."""
+    return Contact("", phone, lid, None, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Learned:
     """What became of the contacts. `changed` are to be stored, in that order; `merged` is the one that is no more."""

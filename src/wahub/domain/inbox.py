@@ -90,6 +90,18 @@ class Received:
         """Whether the chat is a group."""
         return self.chat.endswith("@g.us")
 
+    @property
+    def by_nobody(self) -> bool:
+        """Whether WhatsApp named nobody who did it: the group itself stands for the sender then."""
+        return _is_shared(self.sender)
+
+    @property
+    def new_subject(self) -> str | None:
+        """What a group is called from now on; None when this says nothing of it."""
+        change: Any = self.details.get("group") if self.type == GROUP_UPDATE else None
+        subject = change.get("subject") if isinstance(change, Mapping) else None
+        return subject if isinstance(subject, str) else None
+
 
 def from_engine(instance: InstanceId, body: Mapping[str, Any]) -> Received:
     """Read the body of an engine's `Inbound` event (ports/engine.py)."""

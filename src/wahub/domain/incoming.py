@@ -28,6 +28,8 @@ def event_of(received: Received, place: Place) -> Told:
     match received.type:
         case "vote" if received.vote is not None:
             return "vote_update", {"vote": _vote(received, place)}
+        case kind if kind in _NOTICE_KEYS:
+            return kind, {_NOTICE_KEYS[kind]: _notice(received, place)}
         case "reaction":
             emoji = {"emoji": received.text, "messageId": received.target}
             return "reaction", {"reaction": {**who(received, place), **emoji, **_where(place)}}
@@ -38,8 +40,6 @@ def event_of(received: Received, place: Place) -> Told:
             return "message_revoked", {
                 "revoked": {**who(received, place), "messageId": received.target, **_where(place)}
             }
-        case kind if kind in (GROUP_UPDATE, CALL):
-            return kind, {_NOTICE_KEYS[kind]: {**who(received, place), **_where(place), **_notice(received, kind)}}
         case _:
             return "message", {"message": _message(received, place)}
 
@@ -47,9 +47,26 @@ def event_of(received: Received, place: Place) -> Told:
 _NOTICE_KEYS = {GROUP_UPDATE: "group", CALL: "call"}
 
 
-def _notice(received: Received, kind: str) -> dict[str, Any]:
-    found: Mapping[str, Any] = received.details.get(_NOTICE_KEYS[kind]) or {}
-    return dict(found)
+def _notice(received: Received, place: Place) -> dict[str, Any]:
+    """A changed group, or a call; told also when the account's own phone did it."""
+    said: Mapping[str, Any] = received.details.get(_NOTICE_KEYS[received.type]) or {}
+    return {**who(received, place), "fromMe": received.from_me, **_where(place), **said}
+
+
+def presence_of(place: Place, state: str, last_seen: int | None, at: int) -> dict[str, Any]:
+    """The data of the event `presence`: somebody is there, or types. Times are Unix seconds."""
+    author = place.author
+    data = {
+        "from": author.digits,
+        "state": state,
+        "lastSeen": last_seen,
+        "timestamp": at,
+        "fromLid": author.lid,
+        "contactId": author.id or None,
+        "name": author.name,
+        **_where(place),
+    }
+    return {"presence": data}
 
 
 def _message(received: Received, place: Place) -> dict[str, Any]:
@@ -99,7 +116,7 @@ def who(received: Received, place: Place) -> dict[str, Any]:
         "id": received.message_id,
         "timestamp": received.timestamp,
         "fromLid": author.lid,
-        "contactId": author.id,
+        "contactId": author.id or None,
         "name": author.name,
     }
 

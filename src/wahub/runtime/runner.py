@@ -35,6 +35,7 @@ from wahub.runtime.departure import Departure
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.ending import Endings, Verdict
 from wahub.runtime.leaser import Leaser
+from wahub.runtime.presence import PresenceWish
 from wahub.runtime.reach import Reach
 from wahub.runtime.serving import Serving
 from wahub.runtime.sight import LinkFacts, Sight
@@ -73,6 +74,7 @@ class Runner:
         self.turns = Turns(deps, reach, wanted)
         self.departure = Departure(self)
         self._wishes = Wishes(self)
+        self._presence = PresenceWish()
         self._leaser = leaser
         self._reach = reach
         self._until = 0.0
@@ -119,6 +121,7 @@ class Runner:
 
     def reconfigured(self, config: Config) -> None:
         """Its configuration may have changed: a link over another proxy must be another link."""
+        self._presence.configure(config)
         old = self._config
         if old is None or _same_way(old, config):
             return
@@ -316,6 +319,7 @@ class Runner:
         facts = self.sight.link = LinkFacts(link, since=deps.clock.monotonic())
         serving = self.serving = Serving(deps, lease, self.sight, facts, self._reach, self._news)
         link.extend(self._until)
+        self._presence.begin(link, config)
         self._poke()
         if self._config is not config:
             # It was changed while the link was being opened.
@@ -342,6 +346,7 @@ class Runner:
         finally:
             await serving.stop_sender()
             await link.close()
+            self._presence.end()
             self.sight.link = self.serving = None
             self.departure.ended()
             self._poke()

@@ -40,6 +40,7 @@ from wahub.ports.wakeup import WEBHOOKS, outbox_topic
 from wahub.runtime import journal
 from wahub.runtime.deps import RuntimeDeps
 from wahub.runtime.ending import Endings, Verdict
+from wahub.runtime.presence import PresenceNews
 from wahub.runtime.reach import Reach
 from wahub.runtime.reports import ReportBatch
 from wahub.runtime.sender import Sender
@@ -68,6 +69,7 @@ class Serving:
         self._facts = facts
         self._reach = reach
         self._news = news
+        self._presence = PresenceNews(deps, lease)
         self._stopping = False
 
     @property
@@ -80,6 +82,9 @@ class Serving:
         link, facts = self._facts.link, self._facts
         batch = ReportBatch(self._deps, self._lease, link)
         async for event in link.events():
+            if isinstance(event, PresenceSeen):
+                self._presence.add(event)
+                continue
             if isinstance(event, Inbound | Receipted | Acked):
                 facts.active_at = self._deps.clock.monotonic()
                 if facts.sender is not None:
@@ -90,6 +95,7 @@ class Serving:
             if isinstance(event, Closed):
                 self.closed = event
                 await self.stop_sender()
+                await self._presence.close()
                 self.next = await Endings(self._deps, self._lease, self._sight, self._reach).note(event, self.verdict)
                 return
             self._note_reached()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wahub.domain.contact import Contact
+from wahub.domain.contact import Contact, stranger
 from wahub.domain.ids import InstanceId, MessageId
 from wahub.domain.inbox import NOTICES, STATUS, PollKey, Received, poll_key
 from wahub.domain.incoming import Place, event_of
@@ -25,6 +25,10 @@ def ingest(tx: Tx, lease: Lease, received: Received, now: float, event_id: str) 
         return False
     if received.type not in NOTICES and received.target is None and received.chat != STATUS:
         tx.chats.note(lease.instance, key, _news(received))
+    if received.new_subject is not None:
+        tx.chats.set_title(lease.instance, key, received.new_subject)
+    if author is None and received.type in NOTICES:
+        author = _unknown_author(received)
     instance = tx.instances.get(lease.instance)
     if instance is not None and author is not None and _may_tell(tx, received, author.id):
         event, data = event_of(received, Place(received.chat, author, partner))
@@ -35,12 +39,17 @@ def ingest(tx: Tx, lease: Lease, received: Received, now: float, event_id: str) 
 def _people(tx: Tx, received: Received, now: float, seed: str) -> tuple[Contact | None, Contact | None]:
     """Who wrote it (None: we) and who the chat is with (None: a group), with what this message says of who they are."""
     author = partner = None
-    if not received.from_me:
+    if not received.from_me and not received.by_nobody:
         author = contact.meet(tx, received.instance, received.author, received.push_name, now=now, seed=seed)
     if received.partner is not None:
         same = author is not None and received.partner == received.author
         partner = author if same else contact.meet(tx, received.instance, received.partner, None, now=now, seed=seed)
     return author, partner
+
+
+def _unknown_author(received: Received) -> Contact:
+    """Who is no contact of ours did it: we ourselves, or nobody who was named."""
+    return stranger(None, None) if received.by_nobody else stranger(received.author.phone, received.author.lid)
 
 
 def _may_tell(tx: Tx, received: Received, author: str) -> bool:

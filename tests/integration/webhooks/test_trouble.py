@@ -176,6 +176,20 @@ async def test_what_waits_for_a_held_endpoint_too_long_becomes_a_dead_letter(ben
         assert len(there.got) == 1
 
 
+async def test_presence_that_waited_too_long_is_no_dead_letter(bench: Bench) -> None:
+    async with receiver(answer=lambda _: 410) as there:
+        shop = await bench.instance("shop", there.url, "*")
+        await bench.emit(shop)
+        await bench.start().idle()
+        await bench.emit(shop, "presence", ttl=60.0)
+        late = await bench.emit(shop, "presence", ttl=120.0)
+        bench.clock.advance(61)
+        assert await bench.database.write(lambda tx: tx.dead.bury_overdue(bench.clock.now(), "held")) == 0
+        assert await bench.database.read(lambda tx: tx.dead.list(shop.id, 10)) == []
+        left = await bench.database.read(lambda tx: tx.events.since(0, 10))
+        assert [event.event_id for event in left if event.event == "presence"] == [late]
+
+
 # --- gone -------------------------------------------------------------------------------------------------------------
 
 

@@ -43,18 +43,19 @@ _ITS_EVENT = sa.exists().where(
 )
 _REVIVE_ALL = _REVIVE.where(_ITS_EVENT)
 _REVIVE_ONE = _REVIVE.where(_ITS_EVENT.where(events.c.event_id == bindparam("named")))
-_BURY = (
-    sa.update(deliveries)
-    .where(
-        deliveries.c.state == _PENDING,
-        deliveries.c.expires_at <= bindparam("now"),
-        sa.exists().where(
-            webhook_endpoints.c.instance == deliveries.c.instance,
-            webhook_endpoints.c.url == deliveries.c.url,
-            webhook_endpoints.c.held_until > bindparam("now"),
-        ),
-    )
-    .values(state=_DEAD, last_error=bindparam("reason"))
+_OVERDUE = (
+    deliveries.c.state == _PENDING,
+    deliveries.c.expires_at <= bindparam("now"),
+    sa.exists().where(
+        webhook_endpoints.c.instance == deliveries.c.instance,
+        webhook_endpoints.c.url == deliveries.c.url,
+        webhook_endpoints.c.held_until > bindparam("now"),
+    ),
+)
+_BURY = sa.update(deliveries).where(*_OVERDUE).values(state=_DEAD, last_error=bindparam("reason"))
+# What is not in the log is no dead letter either: nobody would want it afterwards.
+_DROP = sa.delete(events).where(
+    events.c.sequence.is_(None), events.c.position.in_(sa.select(deliveries.c.position).where(*_OVERDUE))
 )
 _HELD = sa.select(webhook_endpoints.c.instance).where(webhook_endpoints.c.held.is_not(None)).limit(literal_column("1"))
 
@@ -87,7 +88,8 @@ class SqlDeadLetters:
         return self._runner.run(_REVIVE_ONE, {**values, "named": event_id}).rowcount
 
     def bury_overdue(self, now: float, reason: str) -> int:
-        # The second statement reads all that waits; usually nothing is held.
+        # The other statements read all that waits; usually nothing is held.
         if self._runner.run(_HELD, {}).scalar_one_or_none() is None:
             return 0
+        self._runner.run(_DROP, {"now": now})
         return self._runner.run(_BURY, {"now": now, "reason": reason}).rowcount
