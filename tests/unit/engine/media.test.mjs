@@ -324,12 +324,15 @@ test('a large file costs no memory', async () => {
 	};
 	const before = held();
 	let most = 0;
+	let written = 0;
 	const server = await serving(async response => {
 		const cipher = createCipheriv('aes-256-cbc', keys.subarray(16, 48), keys.subarray(0, 16));
 		const mac = createHmac('sha256', keys.subarray(48, 80)).update(keys.subarray(0, 16));
 		const write = async bytes => {
 			mac.update(bytes);
-			most = Math.max(most, held() - before);
+			if (written++ % 8 === 0) {
+				most = Math.max(most, held() - before);
+			}
 			if (!response.write(bytes)) {
 				await once(response, 'drain');
 			}

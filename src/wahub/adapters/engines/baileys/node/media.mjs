@@ -203,11 +203,23 @@ class Opening extends Transform {
 			return;
 		}
 		this.sealedHash.update(chunk);
-		const bytes = Buffer.concat([this.tail, chunk]);
-		const body = bytes.subarray(0, Math.max(bytes.length - MAC_BYTES, 0));
-		this.tail = bytes.subarray(body.length);
-		this.mac.update(body);
-		done(this.hand(this.decipher.update(body)));
+		if (chunk.length < MAC_BYTES) {
+			const bytes = Buffer.concat([this.tail, chunk]);
+			const end = Math.max(bytes.length - MAC_BYTES, 0);
+			this.tail = bytes.subarray(end);
+			done(this.open(bytes.subarray(0, end)));
+			return;
+		}
+		const failure = this.open(this.tail) ?? this.open(chunk.subarray(0, -MAC_BYTES));
+		// A copy: a piece of the chunk would keep all of it.
+		this.tail = Buffer.from(chunk.subarray(-MAC_BYTES));
+		done(failure);
+	}
+
+	/** @param {Buffer} ciphertext */
+	open(ciphertext) {
+		this.mac.update(ciphertext);
+		return this.hand(this.decipher.update(ciphertext));
 	}
 
 	_flush(done) {
