@@ -47,11 +47,18 @@ export class Backlog {
 		if (text === ACK_LOG && details?.recv?.tag === 'message') {
 			this.finished(details.recv.attrs);
 		} else if (text === RECEIPT_LOG && this.entries.size && details?.attrs?.type !== 'read') {
-			const found = [...this.entries].find(([, { id }]) => id === details.attrs.id);
-			if (found) {
-				this.finished(found[0]);
+			this.finished(this.oldestOf(details.attrs.id));
+		}
+	}
+
+	/** Nearly always the first: nothing is copied for it, though thousands may wait. @param {string} id */
+	oldestOf(id) {
+		for (const [attrs, entry] of this.entries) {
+			if (entry.id === id) {
+				return attrs;
 			}
 		}
+		return null;
 	}
 
 	finished(attrs) {
