@@ -39,9 +39,12 @@ class DiskBlobs:
         with (self._root / path).open("rb") as file:
             head = file.read(_HEAD_BYTES)
         try:
-            return frozenset(match.mime_type for match in puremagic.magic_string(head) if match.mime_type)
+            named = [match for match in puremagic.magic_string(head) if match.mime_type]
         except (puremagic.PureError, ValueError):
             return frozenset()
+        # The weaker ones share only a few bytes with it: a WebP picture "may be" a WAV sound.
+        surest = max((match.confidence for match in named), default=0.0)
+        return frozenset(match.mime_type.lower() for match in named if match.confidence == surest)
 
     def instances(self) -> Sequence[InstanceId]:
         if not self._root.is_dir():

@@ -53,8 +53,11 @@ _STALE = (
     .order_by(media_files.c.fetched_at)
     .limit(bindparam("at_most"))
 )
+# One whose text was forgotten has no raw message any more; only its id is kept, against a second copy.
 _HAS_MESSAGE = sa.exists().where(
-    inbox.c.instance == media_files.c.instance, inbox.c.message_id == media_files.c.message_id
+    inbox.c.instance == media_files.c.instance,
+    inbox.c.message_id == media_files.c.message_id,
+    inbox.c.raw.is_not(None),
 )
 _PAGE = (
     sa.select(*(media_files.c[name] for name in _COLUMNS), _HAS_MESSAGE.label("has_message"))
