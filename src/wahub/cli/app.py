@@ -14,6 +14,7 @@ from wahub.cli.instances import instances
 from wahub.cli.outbox import outbox
 from wahub.cli.sandbox import sandbox
 from wahub.cli.serve import serve
+from wahub.cli.threads import chats, messages
 from wahub.cli.webhook_receiver import webhook_receiver
 from wahub.cli.webhooks import webhooks
 
@@ -47,6 +48,8 @@ app.command()(sandbox)
 app.command()(demo)
 app.command()(doctor)
 app.command("webhook-receiver")(webhook_receiver)
+app.command()(chats)
+app.command()(messages)
 app.add_typer(engines, name="engines")
 app.add_typer(instances, name="instances")
 app.add_typer(outbox, name="outbox")

@@ -90,7 +90,7 @@ async def open_api(settings: Settings, *, needs_worker: bool = False) -> AsyncIt
     try:
         if needs_worker and store_url.parse(settings.database_url).get_backend_name() == "sqlite":
             raise CommandError("no gateway runs on this data: start it, and its instances come back by themselves")
-        async with _in_process(database, SystemClock(settings.clock_shift)) as api:
+        async with _in_process(database, settings) as api:
             yield api
     finally:
         await database.close()
@@ -110,12 +110,14 @@ def _open_store(settings: Settings) -> Database | None:
 
 
 @asynccontextmanager
-async def _in_process(database: Database, clock: SystemClock) -> AsyncIterator[Api]:
+async def _in_process(database: Database, settings: Settings) -> AsyncIterator[Api]:
+    clock = SystemClock(settings.clock_shift)
+    kept = settings.messages_retention_days * 86_400.0 or None
     deps = ApiDeps(
         database=database,
         clock=clock,
         wakeup=LocalWakeup(clock),
-        settings=ApiSettings(version=__version__),
+        settings=ApiSettings(version=__version__, messages_kept=kept),
         engine_healthy=lambda: False,
     )
     transport = httpx.ASGITransport(build_api(deps))
