@@ -53,12 +53,12 @@ class Departure:
         self.stopping = True
         await self._end_link(self._deps.settings.stop_patience, logout=False)
         await self._runner.end_task(_TASK_PATIENCE)
-        await self._runner.release()
+        await self._runner.term.release()
 
     async def give_up(self, text: str) -> None:
         """It could not be started again and again: state `error`, and nothing more runs."""
         self.stopping = True
-        lease = await self._runner.hold()
+        lease = await self._runner.term.hold()
         now, event_id, kind = self._deps.clock.now(), self._deps.new_id(), IncidentKind.RESTORE_FAILED
         journal.moved(
             await self._deps.database.write(lambda tx: lifecycle.failed(tx, lease, kind, text, now, event_id))
@@ -70,7 +70,7 @@ class Departure:
         """Unlink at the server, close, and remove everything of the instance (contract 0.13)."""
         deps, runner = self._deps, self._runner
         await self._stop_sender(deps.settings.delete_patience)
-        lease = await runner.hold()
+        lease = await runner.term.hold()
         known, cancelled = await deps.database.write(lambda tx: instance.prepare_delete(tx, lease, deps.clock.now()))
         await self._link_to_unlink()
         self.stopping = self.logs_out = True
@@ -84,12 +84,12 @@ class Departure:
         if known is not None:
             await deps.farewell(known, cancelled)
         await deps.database.write(lambda tx: instance.finish_delete(tx, lease, deps.clock.now()))
-        runner.forget_lease()
+        runner.term.forget()
 
     async def unlink(self) -> None:
         """Log out at the server and wait for a new scan; the queue stays (contract 0.13, `keep=1`)."""
         runner = self._runner
-        lease = runner.held
+        lease = runner.term.held
         await self._link_to_unlink()
         # The loop must not open the next link before the credentials of this one are gone.
         self.may_link.clear()
@@ -100,7 +100,7 @@ class Departure:
             await self._end_link(self._deps.settings.delete_patience, logout=True)
             now, event_id = self._deps.clock.now(), self._deps.new_id()
             runner.take(await self._deps.database.write(lambda tx: lifecycle.unlinked(tx, lease, now, event_id)))
-            runner.forget_end()
+            runner.aftermath.forget()
             runner.turns.open_after(0.0)
         finally:
             self.logs_out = False
@@ -121,7 +121,7 @@ class Departure:
 
     async def undo(self, link: Link) -> None:
         """The account was unlinked while this link was being opened with its old credentials."""
-        lease = self._runner.held
+        lease = self._runner.term.held
         await link.logout()
         await link.close()
         await self._deps.database.write(lambda tx: lifecycle.purge_again(tx, lease))

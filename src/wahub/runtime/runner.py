@@ -31,14 +31,16 @@ from wahub.ports.engine import Closed, Link, LinkSpec
 from wahub.ports.store import Tx
 from wahub.ports.wakeup import link_topic, watch_topic
 from wahub.runtime import journal
+from wahub.runtime.aftermath import Aftermath
 from wahub.runtime.departure import Departure
 from wahub.runtime.deps import RuntimeDeps
-from wahub.runtime.ending import Endings, Verdict
+from wahub.runtime.ending import Verdict
 from wahub.runtime.leaser import Leaser
 from wahub.runtime.presence import PresenceWish
 from wahub.runtime.reach import Reach
 from wahub.runtime.serving import Serving
 from wahub.runtime.sight import LinkFacts, Sight
+from wahub.runtime.term import Term
 from wahub.runtime.turns import Turns
 from wahub.runtime.vault import StoreVault
 from wahub.runtime.watch import Watch
@@ -64,33 +66,31 @@ class Runner:
 
     def __init__(self, deps: RuntimeDeps, leaser: Leaser, reach: Reach, wanted: InstanceId) -> None:
         self.instance = wanted
-        self.lease: Lease | None = None
         self.attempted = asyncio.Event()
         """Set once the first link opened, showed a code or failed, or when none is to be opened."""
-        self.failed: str | None = None
-        """What failed on our own side at the last attempt: the name of the error."""
         self.sight = Sight(wanted)
         self.deps = deps
+        self.term = Term(deps, leaser, self, wanted)
+        self.aftermath = Aftermath(self, reach)
         self.turns = Turns(deps, reach, wanted)
         self.departure = Departure(self)
         self._wishes = Wishes(self)
         self._presence = PresenceWish()
-        self._leaser = leaser
         self._reach = reach
-        self._until = 0.0
         self.serving: Serving | None = None
         self._config: Config | None = None
         """What the current link was opened with."""
         self._beside: set[asyncio.Task[None]] = set()
         self._begun = False
         """What was stored before this process began was taken up."""
-        self._unstored: tuple[Closed, Verdict | None] | None = None
-        """The end of the last link, while the store would not take it."""
-        self._failures = 0
-        """How often in a row something of our own failed."""
         self._task = asyncio.create_task(self._run(), name=f"runner:{wanted}")
 
     # --- asked by others ---------------------------------------------------------------------------------------------
+
+    @property
+    def lease(self) -> Lease | None:
+        """The current term, or None while there is none."""
+        return self.term.lease
 
     @property
     def connected(self) -> bool:
@@ -99,14 +99,14 @@ class Runner:
 
     def extend(self, until: float) -> None:
         """The lease term got longer."""
-        self._until = until
+        self.term.until = until
         if self._link is not None:
             self._link.extend(until)
 
     def lease_lost(self, lease: Lease) -> None:
         """Someone else holds the instance now: close the link without a word to the server."""
         if self.lease == lease:
-            self.lease = None
+            self.term.lease = None
             if self._link is not None:
                 self._spawn(self._link.close())
             self.turns.look_again()
@@ -167,53 +167,27 @@ class Runner:
             try:
                 if self.lease is None:
                     await self._take_over()
-                if self._unstored is not None:
-                    await self._store_end()
+                if self.aftermath:
+                    await self.aftermath.store()
                 if not await self._may_open():
                     continue
-                self.failed = None
+                self.aftermath.failed = None
                 await self._one_link()
             except StaleLeaseError:
                 # Someone took over. Asking again at once would only take it back from them.
-                self.lease = None
+                self.term.lease = None
                 await self.deps.clock.sleep(_STALE_PAUSE)
                 continue
             except InstanceNotFoundError:
                 return
             except EngineDownError:
-                self._unstored = Closed(Disconnect.ENGINE_DIED, None, "no engine process is up", Stage.UNREACHED), None
+                self.aftermath.no_engine()
             except Exception as error:  # noqa: BLE001 - any fault of the store, or a bug: neither may end the loop
-                await self._sit_out(error)
+                await self.aftermath.sit_out(error)
             self.attempted.set()
 
-    async def _sit_out(self, error: Exception) -> None:
-        """Something of our own failed. Nobody may read `ready` now; if that cannot be stored, wait longer each time."""
-        self.failed = type(error).__name__
-        self._failures += 1
-        # The trace once; a store that is gone for an hour fails thousands of times.
-        log.error("runner will try again", instance=self.instance, error=self.failed, exc_info=self._failures == 1)
-        self.attempted.set()
-        if self._unstored is not None and self.lease is not None:
-            with contextlib.suppress(Exception):
-                await self._store_end()
-                return
-        delay = self.deps.settings.reconnect.ladder.delay(self._failures, self.deps.random())
-        if not self.departure.stopping:
-            await self.deps.wakeup.wait(link_topic(self.instance), delay)
-
-    async def _store_end(self) -> None:
-        """The end of the last link that the store would not take."""
-        if self._unstored is None:
-            return
-        closed, verdict = self._unstored
-        endings = Endings(self.deps, self.held, self.sight, self._reach)
-        first = closed.reason is Disconnect.ENGINE_DIED and closed.stage is Stage.UNREACHED
-        follows = await endings.note(closed, verdict, again=not first)
-        self._unstored, self._failures = None, 0
-        self._plan(follows, verdict)
-
     async def _take_over(self) -> None:
-        lease = await self._claim()
+        lease = await self.term.claim()
         policy, now = self.deps.settings.rules.policy, self.deps.clock.now()
 
         def work(tx: Tx) -> int:
@@ -224,8 +198,7 @@ class Runner:
             return outbox.recover(tx, lease, now, policy)
 
         recovered = await self.deps.database.write(work)
-        self.lease = lease
-        self._leaser.watch(self.instance, self)
+        self.term.begin(lease)
         if recovered:
             log.info("sends of unknown fate taken over", instance=self.instance, count=recovered)
         if not self._begun:
@@ -245,21 +218,6 @@ class Runner:
         """An account that is not linked is being set up: the time for it begins."""
         self.sight.init_since, self.sight.init_attempts = self.deps.clock.monotonic(), 1
 
-    async def _claim(self) -> Lease:
-        while True:
-            claimed = await self._leaser.claim(self.instance)
-            if claimed is not None:
-                lease, self._until = claimed
-                return lease
-            await self.deps.clock.sleep(self.deps.settings.lease_ttl / 5)
-
-    @property
-    def held(self) -> Lease:
-        """The lease; StaleLeaseError while there is none."""
-        if self.lease is None:
-            raise StaleLeaseError
-        return self.lease
-
     @property
     def _link(self) -> Link | None:
         return None if self.sight.link is None else self.sight.link.link
@@ -273,10 +231,8 @@ class Runner:
         if self.lease is not None and not self.departure.stopping:
             await self._wishes.act()
             if self.turns.new_term:
-                # Nothing that began under the old term can act any more.
                 self.turns.new_term = False
-                lease, self.lease = self.held, None
-                await self._leaser.release(lease)
+                await self.term.renounce()
         return False
 
     def _interrupted(self) -> bool:
@@ -288,7 +244,7 @@ class Runner:
         """The pause is over, by itself or because someone asked."""
         if self.sight.observed.state is not State.PAUSED:
             return
-        lease, now = self.held, self.deps.clock.now()
+        lease, now = self.term.held, self.deps.clock.now()
         if self.sight.record.pause_reason == "ready_timeout":
             why = "not ready in time"
             self.sight.restart = Restart(hard=False, since=self.deps.clock.monotonic(), asked=False)
@@ -300,7 +256,7 @@ class Runner:
 
     async def _one_link(self) -> None:
         """Open a link and serve it to its end."""
-        deps, lease, unlinks = self.deps, self.held, self.departure.unlinks
+        deps, lease, unlinks = self.deps, self.term.held, self.departure.unlinks
         now, policy = deps.clock.now(), deps.settings.rules.policy
         slow = self.sight.observed.restart_attempts > deps.settings.reconnect.ladder.fast
 
@@ -310,15 +266,15 @@ class Runner:
             return lifecycle.attempt(tx, lease, now, slow=slow)
 
         self.take(await deps.database.write(begin))
-        self._failures = 0
+        self.aftermath.store_answers()
         assert self.sight.instance is not None
         config = self._config = self.sight.instance.config
         self._reach.join(self.instance, config.proxy)
-        spec = LinkSpec(self.instance, lease.epoch, self._until, config.proxy, config.engine)
+        spec = LinkSpec(self.instance, lease.epoch, self.term.until, config.proxy, config.engine)
         link = await deps.engine.open(spec, StoreVault(deps.database, lease))
         facts = self.sight.link = LinkFacts(link, since=deps.clock.monotonic())
         serving = self.serving = Serving(deps, lease, self.sight, facts, self._reach, self._news)
-        link.extend(self._until)
+        link.extend(self.term.until)
         self._presence.begin(link, config)
         self._poke()
         if self._config is not config:
@@ -332,16 +288,16 @@ class Runner:
                 await self.departure.undo(link)
             else:
                 await serving.serve()
-                self._plan(serving.next, serving.verdict)
+                self.plan(serving.next, serving.verdict)
                 if serving.closed is not None and serving.closed.reason is Disconnect.TERM_EXPIRED:
                     # The term ran out under the link: only a new epoch may go on.
-                    self.lease = None
+                    self.term.lease = None
         except (StaleLeaseError, InstanceNotFoundError):
             raise
         except Exception as error:
             stage = Stage.OPEN if facts.opened_at is not None else Stage.REACHED
             ours = Closed(Disconnect.UNKNOWN, None, type(error).__name__, stage)
-            self._unstored = serving.closed or ours, serving.verdict
+            self.aftermath.keep(serving.closed or ours, serving.verdict)
             raise
         finally:
             await serving.stop_sender()
@@ -351,7 +307,7 @@ class Runner:
             self.departure.ended()
             self._poke()
 
-    def _plan(self, follows: Next | None, verdict: Verdict | None) -> None:
+    def plan(self, follows: Next | None, verdict: Verdict | None) -> None:
         """When the next link is due."""
         if self.departure.stopping:
             return
@@ -360,7 +316,7 @@ class Runner:
                 self.sight.restart = None
             self.turns.plan(follows.wait)
         elif verdict is None or not verdict.silent:
-            self.lease = None
+            self.term.lease = None
             self.turns.plan(0.0)
 
     def _news(self) -> None:
@@ -399,26 +355,6 @@ class Runner:
         self.deps.wakeup.notify(watch_topic(self.instance))
 
     # --- asked by its departure --------------------------------------------------------------------------------------
-
-    async def hold(self) -> Lease:
-        """The lease, claimed if there is none."""
-        self.lease = self.lease or await self._claim()
-        return self.lease
-
-    async def release(self) -> None:
-        """Give the lease up, if there is one."""
-        if self.lease is not None:
-            with contextlib.suppress(Exception):
-                await self._leaser.release(self.lease)
-        self.forget_lease()
-
-    def forget_lease(self) -> None:
-        """Renew it no more."""
-        self._leaser.forget(self.instance, self)
-
-    def forget_end(self) -> None:
-        """The end of the last link is of no interest any more."""
-        self._unstored = None
 
     async def end_task(self, patience: float) -> None:
         """Wait until the loop has ended, so many seconds; then end it."""

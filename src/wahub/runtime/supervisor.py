@@ -284,10 +284,10 @@ class Supervisor:
         await self._attempted(started)
         if not started.attempted.is_set():
             log.warning("restore goes on without it", instance=item.instance)
-        if started.failed is None:
+        if started.aftermath.failed is None:
             return None
         # What is left of the failed attempt goes before the next one; nothing is purged.
-        failed = started.failed
+        failed = started.aftermath.failed
         self._waiting.add(item.instance)
         self._runners.pop(item.instance, None)
         await started.departure.stop()

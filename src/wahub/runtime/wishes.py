@@ -76,7 +76,7 @@ class Wishes:
     async def restart(self, restart: Restart, why: str, *, after: float = 0.0) -> None:
         """Close the link, if there is one, and open another after so many seconds; hard: under a new lease term."""
         runner = self._runner
-        lease, now = runner.held, self._deps.clock.now()
+        lease, now = runner.term.held, self._deps.clock.now()
         moved = await self._deps.database.write(lambda tx: lifecycle.restart(tx, lease, now, why, asked=restart.asked))
         runner.sight.restart = restart
         runner.take(moved)
@@ -85,14 +85,14 @@ class Wishes:
 
     async def _retry(self) -> None:
         runner = self._runner
-        lease, now = runner.held, self._deps.clock.now()
+        lease, now = runner.term.held, self._deps.clock.now()
         runner.take(await self._deps.database.write(lambda tx: lifecycle.retry(tx, lease, now)))
         runner.begin_setup()
         runner.turns.open_after(0.0)
 
     async def _code(self, record: Lifecycle) -> None:
         runner = self._runner
-        lease, now = runner.held, self._deps.clock.now()
+        lease, now = runner.term.held, self._deps.clock.now()
         self.codes.want(record.pairing_phone or "")
         serving = runner.serving
         if serving is None:
