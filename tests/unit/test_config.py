@@ -247,6 +247,8 @@ def test_several_fall_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"QUEUE_ITEM_TTL_HOURS": "nan"}, "QUEUE_ITEM_TTL_HOURS: "),
         ({"QUEUE_ITEM_TTL_HOURS": "inf"}, "QUEUE_ITEM_TTL_HOURS: "),
         ({"QUEUE_ITEM_TTL_HOURS": "a week"}, "QUEUE_ITEM_TTL_HOURS: "),
+        ({"MESSAGES_RETENTION_DAYS": "0.5"}, "MESSAGES_RETENTION_DAYS: "),
+        ({"MESSAGES_RETENTION_DAYS": "-1"}, "MESSAGES_RETENTION_DAYS: "),
         ({"TYPING_INDICATOR_MIN_MS": "-1"}, "TYPING_INDICATOR_MIN_MS: "),
         ({"WAHUB_URL": "127.0.0.1:3000"}, "WAHUB_URL: a URL such as http://"),
         ({"WAHUB_URL": f"http://me:{SECRET}@127.0.0.1:3000"}, "WAHUB_URL: a URL such as http://"),

@@ -133,3 +133,9 @@ def test_the_edge(monkeypatch: pytest.MonkeyPatch) -> None:
     made = api_settings(load(monkeypatch, environment))
     assert (made.admin_secret, made.delete_wait, made.ready_watchdog_ms) == ("s", 0.25, 5)
     assert "admin_secret" not in repr(made)
+
+
+@pytest.mark.parametrize(("days", "kept"), [(None, 30 * 86_400.0), ("1", 86_400.0), ("7.5", 648_000.0), ("0", None)])
+def test_how_long_messages_are_kept(monkeypatch: pytest.MonkeyPatch, days: str | None, kept: float | None) -> None:
+    settings = load(monkeypatch, {} if days is None else {"MESSAGES_RETENTION_DAYS": days})
+    assert runtime_settings(settings).messages_kept == api_settings(settings).messages_kept == kept
