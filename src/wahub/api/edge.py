@@ -3,7 +3,7 @@
 - The path: an encoded slash belongs to an instance's name, not to the route. Servers decode it before routing, so it
   is turned into the `_` that sanitising makes of it (contract A.0, *Ids*).
 - The log line: `[<ISO time>] <METHOD> <path>`, the path as it was sent (percent-encoded, so one line stays one line)
-  and without its query.
+  and without its query. A chat in it is cut, however its number is spelled.
 - The guard (auth.py) decides before any route is looked for.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -20,12 +20,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wahub.api.auth import Guard
 from wahub.api.problems import unhandled
+from wahub.domain.ids import mask_chat
 from wahub.domain.times import iso
 
 log = structlog.get_logger("wahub.http")
 _root = logging.getLogger()
 
 _ENCODED_SLASH = re.compile(rb"%2[fF]")
+_CHAT = re.compile("(?<=/chats/)[^/]+")
+_NOT_SHOWN = re.compile("[^0-9A-Za-z@]")
 
 
 class Edge:
@@ -43,7 +46,7 @@ class Edge:
             return
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         if _root.isEnabledFor(logging.INFO):
-            log.info(f"[{iso(self._now())}] {scope['method']} {raw.decode('ascii', 'backslashreplace')}")  # noqa: G004
+            log.info(f"[{iso(self._now())}] {scope['method']} {_shown(raw)}")  # noqa: G004
         refusal = self._guard.refusal(scope)
         if refusal is not None:
             await refusal(scope, receive, send)
@@ -69,3 +72,9 @@ class Edge:
             if started:
                 raise
             await response(scope, receive, send)
+
+
+def _shown(raw: bytes) -> str:
+    """The path for the log."""
+    path = raw.decode("ascii", "backslashreplace")
+    return _CHAT.sub(lambda match: mask_chat(_NOT_SHOWN.sub("", unquote(match.group()))), path)

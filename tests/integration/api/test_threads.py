@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from typing import Any
 
 import httpx
 import pytest
+import structlog
 from tests.contract.makers import make_entry
 from tests.integration.api.conftest import PHONE, Edge
 
@@ -499,3 +501,25 @@ async def test_the_description_has_both_routes(client: httpx.AsyncClient) -> Non
     for path in ("/instances/{instance}/chats", "/instances/{instance}/chats/{chat}/messages"):
         names = [parameter["name"] for parameter in paths[path]["get"]["parameters"]]
         assert {"instance", "limit", "cursor"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("chat", "shown"),
+    [
+        (ANNA, "***1111"),
+        (f"{ANNA}@c.us", "***1111"),
+        ("+20 111-111-1112", "***1112"),
+        ("%32%30%31%31%31%31%31%31%31%31%31%33", "***1113"),
+        ("20.111.111.1114%0a", "***1114"),
+        ("c_00000000000000abcdef", "***cdef"),
+        ("12", "****"),
+    ],
+)
+async def test_no_number_reaches_the_log_however_it_is_spelled(
+    client: httpx.AsyncClient, people: People, caplog: pytest.LogCaptureFixture, chat: str, shown: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    with structlog.testing.capture_logs() as logs:
+        await client.get(f"/instances/shop/chats/{chat}/messages")
+    [line] = [log["event"] for log in logs if "GET" in log["event"]]
+    assert line.endswith(f" GET /instances/shop/chats/{shown}/messages")
