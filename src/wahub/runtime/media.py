@@ -42,6 +42,9 @@ log = structlog.get_logger("wahub.media")
 _PER_LINK, _IN_ALL = 4, 16
 """Files that are fetched unasked at the same time."""
 
+_REST = 60.0
+"""Seconds in which nothing is fetched unasked after the store failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class MediaSettings:
@@ -73,6 +76,7 @@ class Media:
 
     def __init__(self, deps: MediaDeps) -> None:
         self._deps = deps
+        self._rests_until = float("-inf")
         self._under_way: dict[Key, asyncio.Task[MediaFile | Trouble]] = {}
         self._sweep = MediaSweep(deps.database, deps.blobs, deps.clock, deps.settings.kept, lambda: self._under_way)
 
@@ -148,6 +152,8 @@ class Media:
             return
         if (error := task.exception()) is not None:
             log.error("a file could not be fetched", instance=key[0], error=type(error).__name__)
+            # Its row could not be written: without a rest, all of it would be fetched again at once, and again.
+            self._rests_until = self._deps.clock.monotonic() + _REST
         elif task.result() is not Trouble.NOT_OPEN:
             # There is room for the next; what would fail again at once waits for the next look.
             self._deps.wakeup.notify(MEDIA)
@@ -230,7 +236,7 @@ class Media:
         room = {instance: _PER_LINK - busy[instance] for instance in self._deps.links()}
         free = {instance for instance, places in room.items() if places > 0}
         left = _IN_ALL - len(self._under_way)
-        if not free or left <= 0:
+        if not free or left <= 0 or self._deps.clock.monotonic() < self._rests_until:
             return
         now = self._deps.clock.now()
         due = await self._deps.database.read(lambda tx: tx.media.due(now, _IN_ALL * _PER_LINK, free))
