@@ -194,12 +194,17 @@ function stage(keys = keysWith({})) {
 	const kept = [];
 	const held = [];
 	const logged = [];
-	const inbound = { keepNotice: async body => void kept.push(body) };
+	const offline = new Set();
+	const inbound = {
+		keepNotice: async body => void kept.push(body),
+		expect: stanza => offline.add(stanza),
+		passed: stanza => offline.delete(stanza)
+	};
 	const notices = new Notices({ me: () => ME, keys, inbound, hold: until => held.push(until), log: words => logged.push(words) });
 	const listeners = {};
 	notices.listen({ prependListener: (event, listener) => (listeners[event] = listener) });
 	const acked = stanza => notices.read({ recv: { tag: stanza.tag, attrs: stanza.attrs } }, ACK_LOG);
-	return { kept, held, logged, acked, notices, notify: listeners['CB:notification,type:w:gp2'], ring: listeners['CB:call'] };
+	return { kept, held, logged, offline, acked, notices, notify: listeners['CB:notification,type:w:gp2'], ring: listeners['CB:call'] };
 }
 
 test('notices: kept when their turn is over, while nothing may leave', async () => {
@@ -218,6 +223,21 @@ test('notices: kept when their turn is over, while nothing may leave', async () 
 	assert.equal(held.length, 1);
 	await held[0];
 	assert.deepEqual(kept.map(body => body.details.group.action), ['locked', 'subject']);
+});
+
+test('notices: the offline queue is not through before they are kept', async () => {
+	const { held, offline, notify, ring, acked } = stage();
+	const live = notification([node('locked')]);
+	const waited = [notification([node('locked')]), call(signalOf('offer')), call(signalOf('transport'))];
+	waited.forEach(stanza => (stanza.attrs.offline = '1'));
+	notify(live);
+	notify(waited[0]);
+	waited.slice(1).forEach(stanza => ring(stanza));
+	assert.equal(offline.size, 2);
+	[live, ...waited].forEach(acked);
+	assert.equal(offline.size, 2);
+	await Promise.all(held);
+	assert.equal(offline.size, 0);
 });
 
 test('notices: a spool that fails fails what holds the gate', async () => {

@@ -218,6 +218,11 @@ export class Inbound {
 		}
 	}
 
+	/** A stanza of the offline queue that is no message: through when `passed` is told. @param {{left: number}} stanza */
+	expect(stanza) {
+		this.offline.add(stanza);
+	}
+
 	passed(stanza) {
 		stanza.left -= 1;
 		if (stanza.left <= 0 && this.offline.delete(stanza) && this.offline.size === 0) {

@@ -3,8 +3,7 @@
 // A link ends by `finish`, whatever the cause: outstanding sends are settled, what is still to be written to the key store
 // is waited for (a restart after pairing must find the credentials), then `closed` is reported as the last frame.
 
-import { AsyncResource } from 'node:async_hooks';
-import { getBinaryNodeChild, getBinaryNodeChildren, jidDecode, jidNormalizedUser, makeWASocket } from 'baileys';
+import { getBinaryNodeChild, jidDecode, makeWASocket } from 'baileys';
 import { deviceOf, isSecure, quietLogger, socketOptions } from './config.mjs';
 import { isPaired, readCredentials, UnreadableCredentials } from './credentials.mjs';
 import { Ending } from './ending.mjs';
@@ -15,6 +14,8 @@ import { Media } from './media.mjs';
 import { Notices } from './notices.mjs';
 import { Pairing } from './pairing.mjs';
 import { Presence } from './presence.mjs';
+import { forgetTransactions, quietEvents } from './quiet.mjs';
+import { receiptOf } from './receipts.mjs';
 import { orderedRepository } from './repository.mjs';
 import { Requests } from './requests.mjs';
 import { Sends } from './sends.mjs';
@@ -26,13 +27,6 @@ const CLOSE_PATIENCE_MS = 1000;
 const KEYS_PATIENCE_MS = 5000;
 const OFFLINE_PATIENCE_MS = 5000;
 const TIMED_OUT = 408;
-
-/** Baileys' events for bots that keep their chats in memory. Nobody listens here, and buffering them costs. */
-const UNUSED_EVENTS = new Set([
-	'messages.upsert', 'messages.update', 'messages.delete', 'messages.reaction', 'message-receipt.update', 'messaging-history.set',
-	'messaging-history.status', 'chats.upsert', 'chats.update', 'chats.delete', 'contacts.upsert', 'contacts.update',
-	'groups.upsert', 'groups.update', 'group-participants.update', 'presence.update'
-]);
 
 export class Link {
 	/** @param {import('./host.mjs').Host} host @param {object} frame the `open` frame */
@@ -176,22 +170,13 @@ export class Link {
 				proxy
 			})
 		);
-		this.forgetTransactions();
+		forgetTransactions(this.sock);
 		this.presence = new Presence(this.sock, () => this.creds.me, this.online);
 		this.gate = new Gate(this.sock.ws.socket, () => this.mayWrite());
 		this.gate.onHandshake = () => this.handshaken();
 		this.handshakeTimer = setTimeout(() => this.abort('timed_out', TIMED_OUT, 'handshake_timeout'), settings.handshake_ms);
-		this.quietEvents();
+		quietEvents(this.sock.ev, this);
 		this.listen();
-	}
-
-	/**
-	 * Baileys keeps what it sent for five minutes, with a timer for each. A timer keeps the context it began in: here the key
-	 * transaction of the send, with all the sessions it read, some 25 KB for each message. Begun in ours they keep nothing.
-	 */
-	forgetTransactions() {
-		const recent = this.sock.messageRetryManager;
-		recent.addRecentMessage = AsyncResource.bind(recent.addRecentMessage.bind(recent));
 	}
 
 	handshaken() {
@@ -298,28 +283,6 @@ export class Link {
 
 	// --- what Baileys reports -------------------------------------------------------------------------------------------
 
-	/**
-	 * Drops events without a reader, and keeps Baileys from sending an empty presence on every change of the credentials:
-	 * it takes a change without `me` for a lost push name, and the first `me` for a new one, which it announces before the
-	 * account is logged in (source: Socket/socket.js `creds.update`).
-	 */
-	quietEvents() {
-		const { ev } = this.sock;
-		const emit = ev.emit;
-		ev.emit = (event, data) => {
-			if (UNUSED_EVENTS.has(event)) {
-				return true;
-			}
-			if (event === 'creds.update' && data.account && !this.wasLinked) {
-				this.creds.me = data.me;
-			}
-			if (event === 'creds.update' && this.creds.me && !data.me) {
-				return emit(event, { ...data, me: this.creds.me });
-			}
-			return emit(event, data);
-		};
-	}
-
 	listen() {
 		const { ev, ws } = this.sock;
 		this.closeSoon(ws);
@@ -330,7 +293,12 @@ export class Link {
 		this.watching.listen(ws);
 		ws.prependListener('CB:message', node => this.inbound.note(node));
 		ws.prependListener('CB:ack,class:message', node => this.onAck(node.attrs));
-		ws.prependListener('CB:receipt', node => this.onReceipt(node));
+		ws.prependListener('CB:receipt', node => {
+			const receipt = receiptOf(node);
+			if (receipt) {
+				this.tell('receipt', receipt);
+			}
+		});
 		ws.prependListener('CB:success', () => this.onLogin());
 		ws.on('CB:ib,,offline', node => this.onOffline(node));
 		// Baileys listens for it and then does nothing: the connection would hang.
@@ -423,23 +391,5 @@ export class Link {
 		if (id && !this.sends.answered(id, code)) {
 			this.tell('acked', { id, error: code });
 		}
-	}
-
-	onReceipt(node) {
-		const { attrs } = node;
-		const kind = attrs.type ?? 'delivered';
-		// A receipt with a recipient is our own devices' news about messages of others, except when it is about ours.
-		const ours = !attrs.recipient || kind === 'sender' || kind === 'retry';
-		if (!ours || kind === 'hist_sync' || kind === 'peer_msg' || kind.endsWith('-self')) {
-			return;
-		}
-		const list = Array.isArray(node.content) ? node.content.find(child => child.tag === 'list') : undefined;
-		const more = list ? getBinaryNodeChildren(list, 'item').map(item => item.attrs.id) : [];
-		this.tell('receipt', {
-			ids: [attrs.id, ...more],
-			kind,
-			chat: jidNormalizedUser(attrs.recipient ?? attrs.from),
-			at: Number(attrs.t) || Math.floor(Date.now() / 1000)
-		});
 	}
 }

@@ -26,7 +26,7 @@ export class Notices {
 	constructor(link) {
 		this.link = link;
 		this.calls = new RememberedCalls();
-		/** What to keep of a stanza when its turn comes, by its attributes. @type {Map<object, Promise<object[]>>} */
+		/** What to keep of a stanza in its turn, by its attributes. @type {Map<object, {left: number, bodies: Promise<object[]>}>} */
 		this.expected = new Map();
 	}
 
@@ -44,29 +44,34 @@ export class Notices {
 		} catch {
 			this.link.log(`a ${node.tag} could not be read: it is acknowledged and forgotten`);
 		}
-		node.attrs.offline ??= '0';
 		if (bodies.length) {
-			this.expected.set(node.attrs, this.complete(bodies));
+			const stanza = { left: 1, bodies: this.complete(bodies) };
+			this.expected.set(node.attrs, stanza);
+			if (node.attrs.offline !== undefined) {
+				this.link.inbound.expect(stanza);
+			}
 		}
+		node.attrs.offline ??= '0';
 	}
 
 	/** Baileys' log: tells when it acknowledges a stanza. @param {unknown} details @param {unknown} text */
 	read(details, text) {
 		const attrs = text === ACK_LOG ? details?.recv?.attrs : undefined;
-		const bodies = this.expected.get(attrs);
-		if (bodies) {
+		const stanza = this.expected.get(attrs);
+		if (stanza) {
 			this.expected.delete(attrs);
-			const kept = this.keep(bodies);
+			const kept = this.keep(stanza);
 			// A spool that cannot be written ends the link, and then nothing leaves.
 			kept.catch(() => {});
 			this.link.hold(kept);
 		}
 	}
 
-	async keep(bodies) {
-		for (const body of await bodies) {
+	async keep(stanza) {
+		for (const body of await stanza.bodies) {
 			await this.link.inbound.keepNotice(body);
 		}
+		this.link.inbound.passed(stanza);
 	}
 
 	/** The other address of everybody who is named by one, as far as the account knows it; asks nobody. */
