@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.commands import KEY, Gateway, command, in_store, lines
+from tests.support.commands import KEY, Gateway, command, filled, gateway_beside, in_store, lines, without
 
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Config, State
@@ -40,24 +40,17 @@ def fill(tx: Tx) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A directory with a filled store in `wahub-data`."""
-    (tmp_path / "wahub-data" / "run").mkdir(parents=True)
-    in_store(tmp_path, fill)
-    return tmp_path
+    return filled(tmp_path, fill)
 
 
 @pytest.fixture
 def gateway(store: Path) -> Iterator[Gateway]:
-    running = Gateway(store)
-    running.start()
-    assert running.up.wait(20)
-    running.announce()
-    yield running
-    running.stop()
+    with gateway_beside(store) as running:
+        yield running
 
 
 def no_secrets(said: subprocess.CompletedProcess[str]) -> None:
-    for secret in (SECRET, PHONE, KEY):
-        assert secret not in said.stdout + said.stderr
+    without(said, SECRET, PHONE)
 
 
 def test_list(store: Path) -> None:

@@ -33,6 +33,7 @@ from wahub.domain.errors import (
 )
 from wahub.domain.ids import ChatId, QueueId
 from wahub.domain.instance import Disconnect
+from wahub.domain.manage import Verdict
 from wahub.domain.outbox import (
     DeliveryMark,
     Entry,
@@ -44,7 +45,6 @@ from wahub.domain.outbox import (
     SendRefused,
     SendResult,
     SendUncertain,
-    Verdict,
 )
 from wahub.domain.pacing import HOUR, MINUTE, Pace, TypingPolicy
 from wahub.services import instance as instances

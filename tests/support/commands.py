@@ -8,7 +8,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +53,19 @@ def in_store(directory: Path, work: Callable[[Tx], T]) -> T:
     return asyncio.run(run())
 
 
+def filled(directory: Path, fill: Callable[[Tx], object]) -> Path:
+    """The directory, with a store in its `wahub-data` that `fill` filled."""
+    (directory / "wahub-data" / "run").mkdir(parents=True)
+    in_store(directory, fill)
+    return directory
+
+
+def without(said: subprocess.CompletedProcess[str], *secrets: str) -> None:
+    """A command said none of these."""
+    for secret in (KEY, *secrets):
+        assert secret not in said.stdout + said.stderr
+
+
 class Gateway(threading.Thread):
     """The API on a real socket, in a thread that holds the store as a gateway does."""
 
@@ -86,6 +100,18 @@ class Gateway(threading.Thread):
         """Say where it is, as a gateway does."""
         line = json.dumps({"event": "listening", "url": self.url})
         (self._directory / "wahub-data" / "run" / "gateway.json").write_text(line)
+
+
+@contextmanager
+def gateway_beside(store: Path, *, announced: bool = True) -> Iterator[Gateway]:
+    """A gateway that has the store until the end of the block, and says where it is."""
+    running = Gateway(store)
+    running.start()
+    assert running.up.wait(20)
+    if announced:
+        running.announce()
+    yield running
+    running.stop()
 
 
 def lines(said: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ from wahub.api.importing import read_records, storable
 from wahub.domain.errors import CallerError, InvalidFieldError, RequestNotFoundError
 from wahub.domain.ids import InstanceId, QueueId
 from wahub.domain.lifecycle import Lifecycle
-from wahub.domain.outbox import OUTREACH_REASON, Entry, ItemState, Verdict
+from wahub.domain.manage import Verdict
+from wahub.domain.outbox import OUTREACH_REASON, Entry, ItemState
 from wahub.ports.store import Tx
 from wahub.ports.wakeup import WEBHOOKS, outbox_topic, settled_topic
 from wahub.services import instance, outbox

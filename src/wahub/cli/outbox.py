@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wahub.cli.with_api import DataDir, Json, Url, run
-from wahub.domain.outbox import ItemState, Verdict
+from wahub.domain.manage import Verdict
+from wahub.domain.outbox import ItemState
 
 if TYPE_CHECKING:
     from wahub.cli.gateway import Api

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from wahub.domain.errors import IllegalTransitionError
 from wahub.domain.ids import InstanceId
@@ -242,6 +243,12 @@ _PUBLIC = {
     State.RESTRICTED: "restricted",
     State.PAUSED: "paused",
 }
+
+
+ENDED: Final = frozenset({State.ERROR, State.FAILED_QR_TIMEOUT})
+"""States that a retry ends."""
+AT_REST: Final = ENDED | {State.RESTRICTED}
+"""States that only a request ends, and no restart of the gateway (contract B.1)."""
 
 
 def transition(state: State, event: Event, *, authenticated: bool = False) -> State:

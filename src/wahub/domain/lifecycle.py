@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from wahub.domain.ids import InstanceId
-from wahub.domain.instance import Event, Observed, State
+from wahub.domain.instance import AT_REST, Event, Observed, State
 
 
 class Ask(StrEnum):
@@ -182,9 +182,6 @@ def qr_step(observed: Observed, record: Lifecycle, policy: QrPolicy, now: float)
     return QrStep.RELOAD if attempt == 1 else QrStep.RECREATE
 
 
-_AT_REST = (State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED)
-
-
 def entered(record: Lifecycle, before: State, after: State, event: Event, now: float) -> Lifecycle:
     """The record after a move; rules 3 and 4 of contract B.2."""
     if after is State.NEEDS_QR and before is not State.NEEDS_QR:
@@ -221,7 +218,7 @@ def entered(record: Lifecycle, before: State, after: State, event: Event, now: f
             mute_evidence=None,
             credentials_dead=False,
         )
-    if after in _AT_REST and before is not after:
+    if after in AT_REST and before is not after:
         record = replace(record, ready_watchdog_at=None, connecting_watchdog_at=None)
     if after is State.PAUSED:
         record = replace(record, connecting_watchdog_at=None)

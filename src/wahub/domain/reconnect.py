@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from wahub.domain.instance import Disconnect, Event, Observed, Stage, State
+from wahub.domain.instance import AT_REST, Disconnect, Event, Observed, Stage, State
 from wahub.domain.lifecycle import IncidentKind, Lifecycle
 from wahub.domain.retry import Backoff, ReconnectLadder
 
@@ -25,7 +25,6 @@ _STEADY = 60.0
 _QUICK_RESTARTS = 5
 _EXHAUSTED_WAIT = 5.0
 RESTART_SPREAD = 30.0
-_OVER = (State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED)
 _DEAD = (Disconnect.LOGGED_OUT, Disconnect.MULTIDEVICE_MISMATCH)
 
 
@@ -82,7 +81,7 @@ class Next:
 
 def after_close(observed: Observed, record: Lifecycle, ended: Ended, policy: ReconnectPolicy) -> Next:
     """Decide. `observed` and `record` are as before the link ended."""
-    if observed.state in _OVER and ended.reason not in _DEAD:
+    if observed.state in AT_REST and ended.reason not in _DEAD:
         # A link that was still closing when it was given up: only a request goes on from here.
         return Next(Event.LINK_LOST, None, record, observed.restart_attempts, counts=False)
     match ended.reason:

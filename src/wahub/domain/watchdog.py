@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from wahub.domain.instance import Observed, State
+from wahub.domain.instance import AT_REST, Observed, State
 from wahub.domain.lifecycle import Lifecycle, QrPolicy, QrStep, qr_step
 from wahub.domain.retry import Backoff
 
@@ -160,16 +160,14 @@ def _of_setup(view: View, timers: Timers) -> Iterator[tuple[float, Alarm]]:
         return
     if not observed.linked and state is State.CONNECTING and view.init_since is not None:
         yield view.init_since + timers.init, Alarm.INIT_TIMEOUT
-    if record.ready_watchdog_at is not None and not record.ready_timed_out and state not in _ENDED:
+    if record.ready_watchdog_at is not None and not record.ready_timed_out and state not in AT_REST:
         yield record.ready_watchdog_at + timers.ready_watchdog, Alarm.READY_TIMEOUT
-    if record.connecting_watchdog_at is not None and state not in _ENDED:
+    if record.connecting_watchdog_at is not None and state not in AT_REST:
         yield record.connecting_watchdog_at + timers.connecting_watchdog, Alarm.CONNECTING_TIMEOUT
     if view.restart is not None:
         limit = timers.hard_restart if view.restart.hard else timers.soft_restart
         yield view.restart.since + limit, Alarm.RESTART_TIMEOUT
 
-
-_ENDED = (State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED)
 
 _QR_ALARM = {
     QrStep.RELOAD: Alarm.QR_RELOAD,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 import structlog
 
 from wahub.domain.ids import InstanceId
-from wahub.domain.instance import Instance, State
+from wahub.domain.instance import AT_REST, Instance, State
 from wahub.domain.lifecycle import Ask, Lifecycle
 from wahub.domain.restore import RestoreItem, RestoreQueue
 from wahub.ports.engine import Link
@@ -34,9 +34,6 @@ log = structlog.get_logger("wahub.supervisor")
 
 _ASKED_TOO_LONG_AGO = 600.0
 """Seconds after which a request for a restart or a code is void."""
-
-_LEFT_ALONE = frozenset({State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED})
-"""States that no restart ends: someone has to ask (contract B.1)."""
 
 
 def _look(tx: Tx) -> tuple[dict[InstanceId, Instance], list[Lifecycle]]:
@@ -102,7 +99,7 @@ class Supervisor:
     @staticmethod
     def _is_restored(known: Instance) -> bool:
         """Linked accounts come back in a row; one that sits out a pause is no work for the row."""
-        waits = known.observed.state in (*_LEFT_ALONE, State.PAUSED)
+        waits = known.observed.state in (*AT_REST, State.PAUSED)
         return known.observed.linked and not known.deleting and not waits
 
     @property
@@ -163,7 +160,7 @@ class Supervisor:
     def _start(self, wanted: Instance) -> Runner | None:
         if (running := self._runners.get(wanted.id)) is not None:
             return running
-        if wanted.observed.state in _LEFT_ALONE:
+        if wanted.observed.state in AT_REST:
             return None
         return self._add(wanted.id)
 

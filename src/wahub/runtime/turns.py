@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wahub.domain.ids import InstanceId
-from wahub.domain.instance import Observed, State
+from wahub.domain.instance import AT_REST, Observed, State
 from wahub.domain.lifecycle import Lifecycle
 from wahub.domain.reconnect import RESTART_SPREAD
 from wahub.ports.wakeup import link_topic
@@ -15,8 +15,6 @@ from wahub.runtime.reach import Reach
 _LONG = 3_600.0
 _LONGEST_COOLDOWN = 60.0
 _WISHES_APART = 5.0
-_REST = (State.ERROR, State.FAILED_QR_TIMEOUT, State.RESTRICTED)
-"""States that only a request ends."""
 
 
 class Turns:
@@ -65,7 +63,7 @@ class Turns:
             left = None if until is None else max(until - self._deps.clock.now(), 0.0)
             # The wall clock may have been wrong when the pause began.
             self.plan(None if left is None else min(left, self._longest_pause(record.pause_reason)))
-        elif seen.state in _REST or (seen.state is State.NEEDS_QR and record.qr_rounds_left == 0):
+        elif seen.state in AT_REST or (seen.state is State.NEEDS_QR and record.qr_rounds_left == 0):
             self.plan(None)
         else:
             self.plan(0.0)

@@ -29,6 +29,9 @@ from wahub.sandbox.wire.noise import CipherState
 NAME = b"Noise_XX_25519_AESGCM_SHA256\0\0\0\0"
 
 
+ALICE, BOB = "491510000001", "491510000002"
+
+
 class Person:
     """A phone that keeps what it gets."""
 
@@ -367,3 +370,17 @@ async def settle() -> None:
     """Let phones take what was handed to them (and what that leads to)."""
     for _ in range(5):
         await asyncio.sleep(0)
+
+
+async def linked(network: Network, person: Person) -> Client:
+    """A device of that account, linked and logged in, that has read nothing yet."""
+    client = Client(network)
+    client.pair(person)
+    client.log_in()
+    client.got.clear()
+    return client
+
+
+def kinds(network: Network) -> list[str]:
+    """What the network found wrong so far."""
+    return [violation["kind"] for violation in network.stats()["violations"]]

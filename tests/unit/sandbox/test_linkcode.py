@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.unit.sandbox.network_client import Client, settle
+from tests.unit.sandbox.network_client import ALICE, BOB, Client, kinds, settle
 
 from wahub.sandbox.model import RefusedError
 from wahub.sandbox.network import linkcode
@@ -18,13 +18,7 @@ from wahub.sandbox.phone.phone import Phone
 from wahub.sandbox.signal.curve import KeyPair
 from wahub.sandbox.world import World
 
-ALICE, BOB = "491510000001", "491510000002"
 CODE = "ABCD1234"
-
-
-@pytest.fixture
-def network() -> Network:
-    return Network(keys_from_seed("test"))
 
 
 @pytest.fixture
@@ -40,10 +34,6 @@ async def client(network: Network) -> Client:
     client.register()
     client.request()
     return client
-
-
-def kinds(network: Network) -> list[str]:
-    return [violation["kind"] for violation in network.stats()["violations"]]
 
 
 async def notified(client: Client) -> None:

@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.sandbox.network_client import Client, Person, Signer, child_data, new_signed_prekey, settle
+from tests.unit.sandbox.network_client import (
+    ALICE,
+    BOB,
+    Client,
+    Person,
+    Signer,
+    child_data,
+    kinds,
+    linked,
+    new_signed_prekey,
+    settle,
+)
 
 from wahub.sandbox.model import Jid, PairingRequest, RefusedError
 from wahub.sandbox.network.network import Network
-from wahub.sandbox.network.trust import keys_from_seed
 from wahub.sandbox.node import Node
-
-ALICE, BOB = "491510000001", "491510000002"
-
-
-@pytest.fixture
-def network() -> Network:
-    return Network(keys_from_seed("test"))
-
-
-@pytest.fixture
-def alice(network: Network) -> Person:
-    person = Person(ALICE)
-    network.add_account(person, business=False)
-    return person
-
-
-@pytest.fixture
-def bob(network: Network) -> Person:
-    person = Person(BOB)
-    network.add_account(person, business=False)
-    return person
-
-
-async def linked(network: Network, person: Person) -> Client:
-    client = Client(network)
-    client.pair(person)
-    client.log_in()
-    client.got.clear()
-    return client
-
-
-def kinds(network: Network) -> list[str]:
-    return [violation["kind"] for violation in network.stats()["violations"]]
 
 
 class TestLinking:

@@ -5,26 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.sandbox.network_client import Client, Person, settle
-from tests.unit.sandbox.test_network import ALICE, BOB, linked
+from tests.unit.sandbox.network_client import ALICE, BOB, Client, Person, linked, settle
 
 from wahub.sandbox.model import RefusedError
 from wahub.sandbox.network.faults import SOCKET_FAULTS, STANZA_FAULTS, Faults
 from wahub.sandbox.network.network import Network
-from wahub.sandbox.network.trust import keys_from_seed
 from wahub.sandbox.node import Node
 
 
 @pytest.fixture
-def network() -> Network:
-    return Network(keys_from_seed("test"))
-
-
-@pytest.fixture
-def people(network: Network) -> tuple[Person, Person]:
-    alice, bob = Person(ALICE), Person(BOB)
-    network.add_account(alice, business=False)
-    network.add_account(bob, business=False)
+def people(alice: Person, bob: Person) -> tuple[Person, Person]:
     return alice, bob
 
 

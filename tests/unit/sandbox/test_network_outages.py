@@ -5,35 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.sandbox.network_client import Client, Person, settle
-from tests.unit.sandbox.test_network import ALICE, BOB, kinds, linked
+from tests.unit.sandbox.network_client import ALICE, Client, Person, kinds, linked, settle
 
 from wahub.sandbox.model import RefusedError
 from wahub.sandbox.network.network import Network
 from wahub.sandbox.network.session import Session
-from wahub.sandbox.network.trust import keys_from_seed
 from wahub.sandbox.node import Node
 
 HANDSHAKE = {"stanza": "handshake"}
-
-
-@pytest.fixture
-def network() -> Network:
-    return Network(keys_from_seed("test"))
-
-
-@pytest.fixture
-def alice(network: Network) -> Person:
-    person = Person(ALICE)
-    network.add_account(person, business=False)
-    return person
-
-
-@pytest.fixture
-def bob(network: Network) -> Person:
-    person = Person(BOB)
-    network.add_account(person, business=False)
-    return person
 
 
 def live(client: Client) -> Session:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.unit.sandbox.network_client import Client, Person, settle
-from tests.unit.sandbox.test_network import ALICE, BOB, linked
+from tests.unit.sandbox.network_client import ALICE, BOB, Client, Person, linked, settle
 
 from wahub.sandbox.model import Jid
 from wahub.sandbox.network.network import Network

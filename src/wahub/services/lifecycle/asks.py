@@ -10,15 +10,13 @@ from dataclasses import replace
 
 from wahub.domain.errors import InstanceNotFoundError, InvalidFieldError
 from wahub.domain.ids import InstanceId
-from wahub.domain.instance import Event, Instance, State
+from wahub.domain.instance import ENDED, Event, Instance, State
 from wahub.domain.lease import Lease
 from wahub.domain.lifecycle import Ask, Lifecycle
 from wahub.domain.times import iso
 from wahub.ports.engine import PairingCode
 from wahub.ports.store import Tx
 from wahub.services.lifecycle.moves import Moved, current, keep, move
-
-_ENDED = (State.ERROR, State.FAILED_QR_TIMEOUT)
 
 
 def ask(tx: Tx, wanted: InstanceId, what: Ask, now: float) -> Instance:
@@ -31,7 +29,7 @@ def ask(tx: Tx, wanted: InstanceId, what: Ask, now: float) -> Instance:
     if what in (Ask.SOFT_RESTART, Ask.HARD_RESTART):
         _check_restart(instance, record, now)
         what = Ask.RETRY if state is State.ERROR else what
-    elif what is Ask.RETRY and state not in _ENDED:
+    elif what is Ask.RETRY and state not in ENDED:
         way = _way_out(instance, record)
         if state is State.NEEDS_QR:
             way = f"a restart does not help either: {way}"
@@ -69,7 +67,7 @@ def ask_pairing_code(tx: Tx, wanted: InstanceId, phone: str, now: float) -> Life
     """Ask for a code to type into the phone of this number (digits). InvalidFieldError unless it waits for pairing."""
     instance, record = _find(tx, wanted)
     state = instance.observed.state
-    if state in _ENDED:
+    if state in ENDED:
         raise InvalidFieldError(f"Instance {wanted} is in {state}: POST /instances/{wanted}/retry first")
     if instance.observed.linked:
         raise InvalidFieldError(
@@ -113,7 +111,7 @@ def retry(tx: Tx, lease: Lease, now: float) -> Moved:
         quick_restarts=0,
         replaced_at=None,
     )
-    if instance.observed.state not in _ENDED:
+    if instance.observed.state not in ENDED:
         # Someone was quicker, or it healed by itself.
         keep(tx, record, replace(record, asked=None))
         return Moved(instance, instance, replace(record, asked=None), Event.RETRY)

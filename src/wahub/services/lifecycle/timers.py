@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wahub.domain.errors import OvertakenError
-from wahub.domain.instance import Event, State
+from wahub.domain.instance import ENDED, Event, State
 from wahub.domain.lease import Lease
 from wahub.domain.lifecycle import IncidentKind, Lifecycle
 from wahub.domain.times import iso
@@ -36,7 +36,7 @@ def restart(tx: Tx, lease: Lease, now: float, why: str, *, asked: bool) -> Moved
         connecting_watchdog_at=record.connecting_watchdog_at or now,
     )
     changes = {"ready_at": None, "restart_attempts": 0}
-    if instance.observed.state in (State.ERROR, State.FAILED_QR_TIMEOUT):
+    if instance.observed.state in ENDED:
         return move(tx, found, Event.RETRY, now, changes=changes, record=begun, reason=why)
     if instance.observed.state is State.NEEDS_QR:
         # Nothing is linked; a new round of codes is all that a restart can do.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from wahub.domain import outbox as rules
+from wahub.domain import manage as rules
 from wahub.domain.errors import (
     InstanceNotFoundError,
     NotReadyError,
@@ -14,7 +14,8 @@ from wahub.domain.errors import (
 )
 from wahub.domain.ids import InstanceId, QueueId
 from wahub.domain.instance import Instance, State
-from wahub.domain.outbox import Entry, ItemState, Verdict
+from wahub.domain.manage import Verdict
+from wahub.domain.outbox import Entry, ItemState
 from wahub.ports.store import Tx
 from wahub.services.outbox.record import save
 
