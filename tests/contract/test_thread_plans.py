@@ -69,12 +69,13 @@ def test_a_page_is_one_walk_along_an_index(sqlite_url: str, statement: sa.Execut
         (thread._PEOPLE, "sqlite_autoindex_people_1 "),
         (missed._COUNT_OF, "ix_inbox_instance_message_id "),
         (missed._IS_HERE, "ix_inbox_instance_message_id "),
-        (retention._BLANK, "ix_inbox_instance_received_at (instance=? AND received_at>? AND received_at<?)"),
+        (retention._OLDEST, "ix_inbox_instance_received_at (instance=? AND received_at>? AND received_at<?)"),
+        (retention._OLD_MESSAGE, "ix_inbox_instance_received_at (instance=? AND received_at<?)"),
         (retention._FORGET, "ix_inbox_instance_received_at (instance=? AND received_at<?)"),
         (retention._FORGET_CHATS, "ix_chats_instance_last_at_key (instance=? AND last_at<?)"),
         (retention._FORGET_MISSED, "ix_missed_instance_at (instance=? AND at<?)"),
     ],
-    ids=["done to", "authors", "people", "unreadable", "is here", "blank", "forget", "chats", "missed"],
+    ids=["done to", "authors", "people", "unreadable", "is here", "oldest", "old", "forget", "chats", "missed"],
 )
 def test_what_is_looked_up_has_an_index(sqlite_url: str, statement: sa.Executable, index: str) -> None:
     plan = plan_of(sqlite_url, statement, values_of(statement))

@@ -15,7 +15,7 @@ from wahub.domain.inbox import Received, Vote
 from wahub.domain.outbox import DeliveryMark, Entry, ItemState
 from wahub.domain.thread import END, Head, Kept, Spot
 from wahub.ports.messages import ChatNews
-from wahub.ports.store import Database
+from wahub.ports.store import Database, Tx
 from wahub.ports.threads import Unreadable
 
 ANNA, BEN = "c_anna", "c_ben"
@@ -289,13 +289,26 @@ async def stored(store: Database, message_id: str) -> Received | None:
     return found[0] if found else None
 
 
+async def blank(
+    store: Database, after: tuple[float, int], before: float, limit: int = 10
+) -> tuple[int, tuple[float, int] | None]:
+    """How many were blanked, and where to go on."""
+
+    def work(tx: Tx) -> tuple[int, tuple[float, int] | None]:
+        positions, place = tx.retention.to_blank(SHOP, after, before, limit)
+        tx.retention.blank(positions)
+        return len(positions), place
+
+    return await store.write(work)
+
+
 async def test_a_blanked_message_is_recognised_and_says_nothing(store: Database) -> None:
     more: dict[str, Any] = {"text": "secret", "raw": "{}", "details": {"forwarded": True}, "push_name": "Anna"}
     await add(store, "M1", stored_at=50.0, **more)
     await add(store, "E1", stored_at=50.0, **about("edit", "M1"), **more)
     await add(store, "M2", stored_at=60.0, **more)
-    assert await store.write(lambda tx: tx.retention.blank(SHOP, 0.0, 60.0, 10)) == 2
-    assert await store.write(lambda tx: tx.retention.blank(SHOP, 0.0, 60.0, 10)) == 0
+    assert await blank(store, (0.0, 0), 60.0) == (2, None)
+    assert await blank(store, (0.0, 0), 60.0) == (0, None)
     found = await stored(store, "M1")
     assert found is not None
     assert (found.text, found.raw, found.details, found.push_name, found.type) == ("", None, {}, None, "")
@@ -306,20 +319,32 @@ async def test_a_blanked_message_is_recognised_and_says_nothing(store: Database)
     assert not await add(store, "M1", chat="777@lid", sender="777@lid", **more)
 
 
-async def test_blanking_is_done_in_parts_and_begins_where_it_is_told(store: Database) -> None:
+async def test_blanking_is_done_in_parts_and_goes_on_where_it_was(store: Database) -> None:
     for number in range(5):
-        await add(store, f"M{number}", stored_at=float(number))
-    assert await store.write(lambda tx: tx.retention.blank(SHOP, 2.0, 4.0, 10)) == 2
-    assert await store.write(lambda tx: tx.retention.blank(SHOP, 0.0, 5.0, 2)) == 2
-    assert await store.write(lambda tx: tx.retention.blank(SHOP, 0.0, 5.0, 2)) == 1
+        # Messages that were stored together have one time.
+        await add(store, f"M{number}", stored_at=7.0 if number else 6.0)
+    seen, place = list[int](), (0.0, 0)
+    while True:
+        count, further = await blank(store, place, 8.0, 2)
+        seen.append(count)
+        if further is None:
+            break
+        place = further
+    assert seen == [2, 2, 1]
+    assert ids(await page(store)) == []
+    await add(store, "M5", stored_at=7.5)
+    assert await blank(store, (7.5, 0), 7.5) == (0, None)
+    assert await blank(store, (7.5, 0), 8.0) == (1, None)
 
 
 async def test_messages_are_removed_in_parts(store: Database) -> None:
     for number in range(5):
         await add(store, f"M{number}", stored_at=float(number))
+    assert await store.read(lambda tx: tx.retention.is_due(SHOP, 4.0, 0.0))
     assert await store.write(lambda tx: tx.retention.forget(SHOP, 4.0, 3)) == 3
     assert await store.write(lambda tx: tx.retention.forget(SHOP, 4.0, 3)) == 1
     assert [await stored(store, f"M{number}") is not None for number in range(5)] == [False] * 4 + [True]
+    assert not await store.read(lambda tx: tx.retention.is_due(SHOP, 4.0, 0.0))
 
 
 async def test_a_chat_lives_as_long_as_one_of_its_messages(store: Database) -> None:
@@ -330,12 +355,16 @@ async def test_a_chat_lives_as_long_as_one_of_its_messages(store: Database) -> N
     await add(store, "M1", 100)
     assert await store.write(lambda tx: tx.retention.forget_chats(SHOP, 150.0, 10)) == 1
     assert [head.key for head in await heads(store)] == ["c_new", ANNA]
-    await store.write(lambda tx: tx.retention.blank(SHOP, 0.0, START + 1, 10))
+    assert not await store.read(lambda tx: tx.retention.is_due(SHOP, 0.0, 150.0))
+    await blank(store, (0.0, 0), START + 1)
+    assert await store.read(lambda tx: tx.retention.is_due(SHOP, 0.0, 150.0))
     assert await store.write(lambda tx: tx.retention.forget_chats(SHOP, 150.0, 10)) == 1
 
 
 async def test_what_could_not_be_read_is_forgotten(store: Database) -> None:
     await miss(store, "M1", 100.0)
     await miss(store, "M2", 200.0)
+    assert await store.read(lambda tx: tx.retention.is_due(SHOP, 0.0, 200.0))
     assert await store.write(lambda tx: tx.retention.forget_missed(SHOP, 200.0, 10)) == 1
+    assert not await store.read(lambda tx: tx.retention.is_due(SHOP, 0.0, 200.0))
     assert (await store.read(lambda tx: tx.missed.unreadable(SHOP, 9))).ids == ("M2",)

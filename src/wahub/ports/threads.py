@@ -65,10 +65,20 @@ class MissedMessages(Protocol):
 
 
 class Retention(Protocol):
-    """Forgetting what was received. Times are Unix seconds; each does at most `limit` rows and says how many."""
+    """Forgetting what was received. Times are Unix seconds; the last three do at most `limit` rows and say how many."""
 
-    def blank(self, instance: InstanceId, since: float, before: float, limit: int) -> int:
-        """Of messages stored from `since` and before `before`, keep only what recognises a second copy."""
+    def to_blank(
+        self, instance: InstanceId, after: tuple[float, int], before: float, limit: int
+    ) -> tuple[Sequence[int], tuple[float, int] | None]:
+        """Looks at `limit` messages that were stored before that, oldest first, and gives the positions of those that
+        still say something, and where to go on; None: there are no others. `after` is (time, position).
+        """
+
+    def blank(self, positions: Sequence[int]) -> None:
+        """Of these messages, keep only what recognises a second copy."""
+
+    def is_due(self, instance: InstanceId, messages_before: float, before: float) -> bool:
+        """Whether any of the following may find something to remove."""
 
     def forget(self, instance: InstanceId, before: float, limit: int) -> int:
         """Remove messages that were stored before that."""

@@ -14,6 +14,7 @@ each row is written under its own condition.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import structlog
@@ -75,15 +76,28 @@ class Janitor:
             position = await self._deps.database.write(forget)
 
     async def _forget_messages(self, now: float) -> None:
-        kept = self._deps.settings.messages_kept
+        kept, database = self._deps.settings.messages_kept, self._deps.database
         if kept is None:
             return
-        over = now - kept
-        for owner in await self._deps.database.read(lambda tx: [known.id for known in tx.instances.list()]):
-            forget = partial(_forget_some, owner=owner, since=self._blanked_until, over=over, now=now)
-            while await self._deps.database.write(forget) == BATCH:
-                pass
+        over, late = now - kept, now - IDENTITY_KEPT
+        for owner in await database.read(lambda tx: [known.id for known in tx.instances.list()]):
+            if over > late:
+                await self._blank_messages(owner, over)
+            # A read first: a write that finds nothing to do would hold up everything else all the same.
+            due = partial(_is_due, owner=owner, over=over, late=min(over, late))
+            remove = partial(_remove_some, owner=owner, over=over, late=min(over, late))
+            while await database.read(due):
+                if not await database.write(remove):
+                    break
         self._blanked_until = over
+
+    async def _blank_messages(self, owner: InstanceId, over: float) -> None:
+        place: tuple[float, int] | None = (self._blanked_until, 0)
+        while place is not None:
+            look = partial(_to_blank, owner=owner, over=over, after=place)
+            positions, place = await self._deps.database.read(look)
+            if positions:
+                await self._deps.database.write(partial(_blank, positions=positions))
 
     async def _lapse(self) -> None:
         deps = self._deps
@@ -110,12 +124,22 @@ def _forget(tx: Tx, before: float, position: int) -> int | None:
     return tx.events.forget(before, position, BATCH)
 
 
-def _forget_some(tx: Tx, owner: InstanceId, since: float, over: float, now: float) -> int:
-    """One batch of each kind; returns the size of the largest."""
-    retention, late = tx.retention, now - IDENTITY_KEPT
-    return max(
-        retention.blank(owner, since, over, BATCH) if over > late else 0,
-        retention.forget(owner, min(over, late), BATCH),
-        retention.forget_chats(owner, over, BATCH),
-        min(retention.forget_missed(owner, over, BATCH), BATCH),
-    )
+def _to_blank(
+    tx: Tx, owner: InstanceId, over: float, after: tuple[float, int]
+) -> tuple[Sequence[int], tuple[float, int] | None]:
+    return tx.retention.to_blank(owner, after, over, BATCH)
+
+
+def _blank(tx: Tx, positions: Sequence[int]) -> None:
+    tx.retention.blank(positions)
+
+
+def _is_due(tx: Tx, owner: InstanceId, over: float, late: float) -> bool:
+    return tx.retention.is_due(owner, late, over)
+
+
+def _remove_some(tx: Tx, owner: InstanceId, over: float, late: float) -> int:
+    """A batch of each kind; returns how many rows that were."""
+    retention = tx.retention
+    removed = retention.forget(owner, late, BATCH) + retention.forget_chats(owner, over, BATCH)
+    return removed + retention.forget_missed(owner, over, BATCH)
