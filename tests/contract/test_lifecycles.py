@@ -62,6 +62,7 @@ FULL = Lifecycle(
     mutes=8,
     reconnects=9,
     health_checked_at=START + 15,
+    caught_up_at=START + 25,
     last_gap_at=START + 16,
     incidents=(("banned", 1), ("invented", 5)),
     asked=Ask.PAIRING_CODE,
