@@ -26,7 +26,7 @@ soak: setup  ## half an hour of faults and traffic in three parts, and the other
 	@.venv/bin/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(PART),--part $(PART)) $(if $(SECONDS),--seconds $(SECONDS))
 	@$(if $(PART),,scripts/test --soak)
 
-chaos: setup  ## at least 200 kills in five parts; SEED=n PART=n repeats one
+chaos: setup  ## at least 300 kills in nine parts, what is sent and what comes in; SEED=n PART=n repeats one
 	@.venv/bin/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(PART),--part $(PART)) $(if $(KILLS),--kills $(KILLS))
 
 bench: setup  ## the benchmarks of docs/benchmarks.md

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 from tests.chaos.books import Books
-from tests.chaos.plan import Death, Plan, Round, WireFault
+from tests.chaos.deaths import Reaper
+from tests.chaos.plan import Plan, Round, WireFault
 from tests.chaos.town import Town
 from tests.chaos.verdict import Verdict, judge
 from tests.support.box import Box
 from tests.support.gateway import Gateway
-from tests.support.processes import wait_gone
-from tests.support.waiting import until
 
 SETTINGS = {
     "SEND_ACK_TIMEOUT_MS": "1500",
@@ -28,8 +24,6 @@ SETTINGS = {
 """Short waits, so that a run meets many of them; no pause for links that are lost again and again, as they are here."""
 
 ENGINES = 3
-POINT_PATIENCE = 12.0
-"""Seconds to wait for a fault point to be reached; a rare one may not be."""
 SETTLE_PATIENCE = 90.0
 
 
@@ -62,7 +56,7 @@ class Chaos:
         self.plan = plan
         self.box = box
         self.gateway = gateway
-        self.kills = 0
+        self.reaper = Reaper(gateway)
         self.town = Town(gateway, box)
 
     def run(self, per_second: float) -> Outcome:
@@ -81,7 +75,7 @@ class Chaos:
         books = Books(self.town)
         resolved = books.settle(SETTLE_PATIENCE)
         verdict = judge(books.ledgers())
-        return Outcome(self.plan, self.kills, verdict, resolved, time.monotonic() - started)
+        return Outcome(self.plan, self.reaper.kills, verdict, resolved, time.monotonic() - started)
 
     # --- what goes wrong ---------------------------------------------------------------------------------------------
 
@@ -89,7 +83,7 @@ class Chaos:
         for fault in one.faults:
             self._arm(fault)
         time.sleep(one.pause)
-        self._die(one.death)
+        self.reaper.die(one.death)
         self.town.switch_all_on()
 
     def _arm(self, fault: WireFault) -> None:
@@ -110,49 +104,6 @@ class Chaos:
                 self.town.switch_off(customer, shop.account.phone.number)
                 order = {"match": to_customer, "do": {"noAck": {}}, "times": 2}
         self.box.control("POST", "faults", order)
-
-    def _die(self, death: Death) -> None:
-        if death.point is not None:
-            self._die_at(death)
-        elif death.process == "gateway":
-            self._kill_gateway()
-            self.gateway.start()
-        else:
-            self._kill_engine(death.which)
-
-    def _kill_gateway(self) -> None:
-        self.gateway.kill()
-        self.kills += 1
-
-    def _kill_engine(self, which: int) -> None:
-        engines = self.gateway.engine_pids()
-        if engines:
-            pid = engines[which % len(engines)]
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                self.kills += 1
-            wait_gone(pid, 5, "the engine survived kill -9")
-
-    def _die_at(self, death: Death) -> None:
-        """Arm a fault point by a restart, wait until it is reached, and start again without it."""
-        self._kill_gateway()
-        self.gateway.start(fault=f"{death.point}:{death.nth}")
-        if death.process == "gateway":
-            with contextlib.suppress(AssertionError):
-                self.gateway.command.wait(POINT_PATIENCE)
-                self.kills += 1
-        else:
-            self._wait_engine_death()
-        if self.gateway.running:
-            self._kill_gateway()
-        self.gateway.start()
-
-    def _wait_engine_death(self) -> None:
-        with contextlib.suppress(AssertionError):
-            until(self.gateway.engine_pids, POINT_PATIENCE, "no engine came up")
-            first = set(self.gateway.engine_pids())
-            until(lambda: first - set(self.gateway.engine_pids()), POINT_PATIENCE, "no engine died")
-            self.kills += 1
 
     # --- the end -----------------------------------------------------------------------------------------------------
 

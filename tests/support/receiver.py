@@ -50,8 +50,8 @@ class WebhookReceiver:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}/webhooks/waapi"
 
-    def take(self, body: bytes, headers: dict[str, str]) -> None:
-        """Keep one request."""
+    def take(self, body: bytes, headers: dict[str, str]) -> int | None:
+        """Keep one request; returns the status to answer with, None to hang up without an answer."""
         expected = hmac.new(self.secret.encode(), body, hashlib.sha256).hexdigest()
         genuine = hmac.compare_digest(expected, headers.get("x-wa-hub-signature", ""))
         sent = json.loads(body)
@@ -59,6 +59,7 @@ class WebhookReceiver:
         with self._changed:
             self._seen.append(received)
             self._changed.notify_all()
+        return 200
 
     def hang(self) -> None:
         """Take requests and answer none, until `answer`."""
@@ -120,9 +121,12 @@ def _handler_for(receiver: WebhookReceiver) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            receiver.take(body, {name.lower(): value for name, value in self.headers.items()})
+            status = receiver.take(body, {name.lower(): value for name, value in self.headers.items()})
             receiver.may_answer()
-            self.send_response(200)
+            if status is None:
+                self.close_connection = True
+                return
+            self.send_response(status)
             self.send_header("Content-Length", "2")
             self.end_headers()
             self.wfile.write(b"ok")
