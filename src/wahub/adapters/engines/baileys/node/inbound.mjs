@@ -52,7 +52,8 @@ export class Inbound {
 	async replay() {
 		for (const { seq, entry } of await this.link.spool.load(this.link.log)) {
 			if (entry.body) {
-				this.waitNotice(seq, entry.key, entry.body);
+				this.waitNotice(seq, entry.key);
+				this.reports.after(() => this.reports.report(seq, entry.body));
 				continue;
 			}
 			this.waiting.set(entry.key, { seq, plaintext: entry.plaintext });
@@ -146,30 +147,42 @@ export class Inbound {
 	}
 
 	/**
-	 * Make durable what came in a stanza of its own, and tell it as it is. A failure ends the link; the stanza must not be
-	 * acknowledged then.
-	 * @param {{message_id: string, chat: string, sender: string}} body of an `inbound` frame
+	 * Make durable what came in a stanza of its own, and tell it as it is, before all that comes after it. A failure ends the
+	 * link; the stanza must not be acknowledged before this is done.
+	 * @param {{message_id: string, chat: string, sender: string}[]} bodies of `inbound` frames
+	 * @param {Promise<unknown>} complete when they are whole
 	 */
-	async keepNotice(body) {
-		const key = `notice|${body.chat}|${body.sender}|${body.message_id}`;
-		if (this.waiting.has(key) || this.recent.has(key)) {
-			return;
-		}
-		const seq = this.link.spool.nextSequence();
-		try {
-			await this.link.spool.write(seq, { key, body });
-		} catch (error) {
-			this.link.onSpoolFailure(error);
-			throw error;
-		}
-		reach('after_spool');
-		this.waitNotice(seq, key, body);
+	keepNotices(bodies, complete) {
+		const notices = bodies
+			.map(body => ({ key: `notice|${body.chat}|${body.sender}|${body.message_id}`, body }))
+			.filter(({ key }) => !this.waiting.has(key) && !this.recent.has(key))
+			.map(notice => ({ ...notice, seq: this.link.spool.nextSequence() }));
+		const kept = this.spoolNotices(notices, complete);
+		this.reports.inLine(async () => {
+			if (await kept.then(() => true, () => false)) {
+				notices.forEach(({ seq, body }) => this.reports.report(seq, body));
+			}
+		});
+		return kept;
 	}
 
-	waitNotice(seq, key, body) {
+	async spoolNotices(notices, complete) {
+		await complete;
+		for (const { key, body, seq } of notices) {
+			try {
+				await this.link.spool.write(seq, { key, body });
+			} catch (error) {
+				this.link.onSpoolFailure(error);
+				throw error;
+			}
+			reach('after_spool');
+			this.waitNotice(seq, key);
+		}
+	}
+
+	waitNotice(seq, key) {
 		this.waiting.set(key, { seq, plaintext: NOTHING });
 		this.keyOfSequence.set(seq, key);
-		this.reports.after(() => this.reports.report(seq, body));
 	}
 
 	/** The key transaction failed: the message was not consumed and will come again. */

@@ -26,7 +26,10 @@ export class Notices {
 	constructor(link) {
 		this.link = link;
 		this.calls = new RememberedCalls();
-		/** What to keep of a stanza in its turn, by its attributes. @type {Map<object, {left: number, bodies: Promise<object[]>}>} */
+		/**
+		 * What to keep of a stanza in its turn, by its attributes.
+		 * @type {Map<object, {left: number, bodies: object[], complete: Promise<void>}>}
+		 */
 		this.expected = new Map();
 	}
 
@@ -45,7 +48,7 @@ export class Notices {
 			this.link.log(`a ${node.tag} could not be read: it is acknowledged and forgotten`);
 		}
 		if (bodies.length) {
-			const stanza = { left: 1, bodies: this.complete(bodies) };
+			const stanza = { left: 1, bodies, complete: this.complete(bodies) };
 			this.expected.set(node.attrs, stanza);
 			if (node.attrs.offline !== undefined) {
 				this.link.inbound.expect(stanza);
@@ -68,13 +71,11 @@ export class Notices {
 	}
 
 	async keep(stanza) {
-		for (const body of await stanza.bodies) {
-			await this.link.inbound.keepNotice(body);
-		}
+		await this.link.inbound.keepNotices(stanza.bodies, stanza.complete);
 		this.link.inbound.passed(stanza);
 	}
 
-	/** The other address of everybody who is named by one, as far as the account knows it; asks nobody. */
+	/** Adds the other address of everybody who is named by one, as far as the account knows it; asks nobody. */
 	async complete(bodies) {
 		const people = bodies.flatMap(body => [
 			{ person: body, phone: 'sender_phone', lid: 'sender_lid' },
@@ -89,7 +90,6 @@ export class Notices {
 			const missing = half.person[half.phone] ? half.lid : half.phone;
 			half.person[missing] = typeof found === 'string' ? found : null;
 		}
-		return bodies;
 	}
 
 	close() {
