@@ -11,7 +11,8 @@ from wahub.domain.reconnect import ReconnectPolicy
 from wahub.domain.restore import RestorePolicy
 from wahub.domain.retry import Backoff, ReconnectLadder
 from wahub.domain.watchdog import Timers
-from wahub.mapping import api_settings, runtime_settings
+from wahub.mapping import api_settings, media_settings, runtime_settings
+from wahub.runtime.media import MediaSettings
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +34,17 @@ def test_nothing_set_means_the_defaults_of_the_parts() -> None:
     assert made.reconnect == ReconnectPolicy()
     assert made.timers == Timers()
     assert made.restore == RestorePolicy()
+
+
+def test_files_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert media_settings(load_settings()) == MediaSettings()
+    assert runtime_settings(load_settings()).eager_media is False
+    given = {"MEDIA_DOWNLOAD": "eager", "MEDIA_MAX_MB": "3", "MEDIA_RETENTION_DAYS": "0.5"}
+    settings = load(monkeypatch, given)
+    assert media_settings(settings) == MediaSettings(eager=True, limit=3 * 1024 * 1024, kept=43_200.0)
+    assert runtime_settings(settings).eager_media is True
+    unlimited = load(monkeypatch, {"MEDIA_MAX_MB": "0", "MEDIA_RETENTION_DAYS": "0"})
+    assert (media_settings(unlimited).limit, media_settings(unlimited).kept) == (0, None)
 
 
 def test_the_ladder_of_lost_links(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,6 +17,7 @@ from wahub.api.deps import ApiDeps
 from wahub.api.hub import path_id
 from wahub.domain.contact import Contact
 from wahub.domain.errors import InvalidFieldError
+from wahub.domain.media import with_url
 from wahub.domain.thread import END, Ballot, Head, Message, Reaction, Spot
 from wahub.domain.times import iso
 from wahub.services import thread
@@ -152,12 +152,7 @@ class _Shown:
         return None if author is None else author.name
 
     def _details(self) -> dict[str, Any]:
-        owner, found = self.page.owner.id, dict(self.message.details)
-        if isinstance(found.get("media"), dict):
-            # Ids are chosen by senders.
-            path = f"/instances/{owner}/messages/{quote(self.message.id, safe='')}/media"
-            found["media"] = {**found["media"], "url": path}
-        return found
+        return with_url(self.message.details, self.page.owner.id, self.message.id)
 
 
 def _reaction(reaction: Reaction, page: Page) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from wahub.domain.contact import Contact
 from wahub.domain.inbox import CALL, GROUP_UPDATE, Received, chat_address
+from wahub.domain.media import with_url
 
 Told = tuple[str, dict[str, Any]]
 """The name of an event, and its data."""
@@ -83,7 +84,7 @@ def _message(received: Received, place: Place) -> dict[str, Any]:
         "contactId": author.id,
         "name": author.name,
         **_where(place),
-        **received.details,
+        **with_url(received.details, received.instance, received.message_id),
     }
 
 

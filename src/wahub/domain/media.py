@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
+from urllib.parse import quote
 
 from wahub.domain.ids import InstanceId, MessageId
 from wahub.domain.inbox import Received
@@ -102,6 +103,16 @@ def _length(given: object) -> int | None:
     if isinstance(given, str) and re.fullmatch("[0-9]{1,20}", given):
         given = int(given)
     return min(given, _LARGEST) if isinstance(given, int) and given > 0 else None
+
+
+def with_url(details: Mapping[str, Any], instance: InstanceId, message_id: MessageId) -> dict[str, Any]:
+    """The details of a message as callers see them: a file has the path at which it is asked for."""
+    media = details.get("media")
+    if not isinstance(media, Mapping):
+        return dict(details)
+    # Ids are chosen by senders.
+    path = f"/instances/{instance}/messages/{quote(message_id, safe='')}/media"
+    return {**details, "media": {**media, "url": path}}
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------

@@ -40,6 +40,14 @@ def _received(**changes: Any) -> Received:
     return from_engine(InstanceId("shop"), {**BODY, **changes})
 
 
+def test_a_file_has_the_path_at_which_it_is_asked_for() -> None:
+    media = {"kind": "image", "mime": "image/png"}
+    _, data = event_of(_received(message_id="3A/1?", type="image", details={"media": media}), DIRECT)
+    assert data["message"]["media"] == {**media, "url": "/instances/shop/messages/3A%2F1%3F/media"}
+    _, data = event_of(_received(type="edit", target="3A00", details={"media": media}), DIRECT)
+    assert "url" not in data["edit"]["media"]
+
+
 def test_a_direct_message() -> None:
     event, data = event_of(_received(), DIRECT)
     assert event == "message"
