@@ -47,6 +47,7 @@ from wahub.ports.poster import Poster, PostResult
 from wahub.ports.store import Database, Tx
 from wahub.ports.wakeup import EVENTS, WEBHOOKS, Wakeup
 from wahub.runtime.endpoints import EndpointKey, Endpoints
+from wahub.runtime.results import Results
 from wahub.services import webhook
 
 log = structlog.get_logger("wahub.webhooks")
@@ -90,6 +91,7 @@ class Dispatcher:
         self._signer = Signer(settings)
         self._unit = unit
         self._poll_every = poll_every
+        self._results = Results(database, settings.backoff)
         self._endpoints = Endpoints(settings.concurrency, _MOST_RUNNING, _MOST_HELD)
         self._under_way: set[asyncio.Task[None]] = set()
         self._finished_meanwhile: set[str] = set()
@@ -272,8 +274,7 @@ class Dispatcher:
         body = delivery.body.encode()
         answer = await self._poster.post(delivery.url, body, self._signer.headers(delivery, body, now))
         self._endpoints.note_answer(delivery, answered=answer.status is not None)
-        now, unit, policy = self._clock.now(), self._unit(), self._settings.backoff
-        noted = await self._database.write(lambda tx: webhook.note_result(tx, delivery, answer, now, unit, policy))
+        noted = await self._results.note(delivery, answer, self._clock.now(), self._unit())
         if noted.held is not None or delivery.probe:
             self._held_meanwhile.add((delivery.instance, delivery.url))
         if noted.held is not None:
