@@ -279,6 +279,66 @@ test('notices: the other name of those who are named by one is looked up, once, 
 	assert.equal(failing.kept[0].sender_lid, null);
 });
 
+/** An inbound whose spool is written by hand. */
+function spooling() {
+	const writes = [];
+	const told = [];
+	const failures = [];
+	let last = 0;
+	const inbound = new Inbound({
+		spool: {
+			nextSequence: () => (last += 1),
+			write: (seq, entry) => new Promise((resolve, reject) => writes.push({ seq, entry, resolve, reject })),
+			remove: async () => {},
+			load: async () => []
+		},
+		me: () => ME,
+		report: (seq, body) => told.push([seq, body.message_id]),
+		pollOf: async () => undefined,
+		onSpoolFailure: error => failures.push(error.message),
+		log: () => {},
+		backlog: { note: () => {}, reporting: () => () => {} }
+	});
+	return { inbound, writes, told, failures };
+}
+
+const bodyOf = id => ({ chat: GROUP, sender: ANA.lid, message_id: id, type: 'group_update' });
+
+test('inbound: a notice is told when it is kept, once, and before what came after it', async () => {
+	const { inbound, writes, told } = spooling();
+	const looked = Promise.withResolvers();
+	const kept = inbound.keepNotices([bodyOf('1'), bodyOf('2')], looked.promise);
+	// A message that came later was faster.
+	inbound.reports.add(inbound.link.spool.nextSequence(), { ...bodyOf('later'), type: 'text' }, { conversation: 'hi' });
+	await turn();
+	assert.deepEqual([writes.length, told.length], [0, 0]);
+	looked.resolve();
+	await turn();
+	writes[0].resolve();
+	await turn();
+	assert.deepEqual(told, []);
+	writes[1].resolve();
+	await kept;
+	await turn();
+	assert.deepEqual(told, [[1, '1'], [2, '2'], [3, 'later']]);
+	assert.deepEqual(writes.map(({ seq, entry }) => [seq, entry.body.message_id]), [[1, '1'], [2, '2']]);
+	await inbound.keepNotices([bodyOf('1')], Promise.resolve());
+	await inbound.acknowledged(1);
+	await inbound.keepNotices([bodyOf('1')], Promise.resolve());
+	await turn();
+	assert.equal(writes.length, 2, 'the server brings again what it has no ack for');
+});
+
+test('inbound: a notice that cannot be kept is not told, and ends the link', async () => {
+	const { inbound, writes, told, failures } = spooling();
+	const kept = inbound.keepNotices([bodyOf('1'), bodyOf('2')], Promise.resolve());
+	await turn();
+	writes[0].reject(new Error('disk full'));
+	await assert.rejects(kept, /disk full/);
+	await turn();
+	assert.deepEqual([told, failures, writes.length], [[], ['disk full'], 1]);
+});
+
 test('gate: a write waits for what held the gate before it, and for nothing later', async () => {
 	const written = [];
 	const gate = new Gate({ readyState: 1, send: data => written.push(data) }, () => true);
