@@ -201,6 +201,33 @@ async def test_deleting_an_instance_removes_all_that_hangs_on_it(store: Database
     assert await store.write(lambda tx: tx.instances.next_sequence(SHOP)) == 1
 
 
+async def test_what_hangs_on_an_instance_can_be_removed_in_parts(store: Database) -> None:
+    for name in ("shop", "other"):
+        instance = InstanceId(name)
+        await add_instance(store, name)
+        await add_entries(store, *(make_entry(number, instance=instance) for number in range(2)))
+
+        def fill(tx: Tx, instance: InstanceId = instance) -> None:
+            for number in range(3):
+                event_id = f"event-{instance}-{number}"
+                add_delivery(tx, make_delivery(number + 1, instance=instance, event_id=event_id))
+            add_received(tx, make_received(instance=instance), START)
+
+        await store.write(fill)
+
+    def left(tx: Tx, name: str) -> list[object]:
+        instance = InstanceId(name)
+        waiting = sum(delivery.instance == instance for delivery in tx.webhooks.due(START, 10))
+        stored = tx.inbox.last_received_at(instance)
+        return [len(tx.events.after(instance, 0, 10)), waiting, stored, tx.line.depth(instance)]
+
+    assert await store.write(lambda tx: tx.instances.shed(SHOP, 2)) == 2
+    assert await store.read(lambda tx: left(tx, "shop")) == [1, 1, START, 2]
+    assert [await store.write(lambda tx: tx.instances.shed(SHOP, 2)) for _ in range(3)] == [2, 2, 0]
+    assert await store.read(lambda tx: left(tx, "shop")) == [0, 0, None, 0]
+    assert await store.read(lambda tx: left(tx, "other")) == [3, 1, START, 2]
+
+
 async def test_a_message_is_stored_once(store: Database) -> None:
     await add_instance(store)
     await add_instance(store, "other")

@@ -87,5 +87,8 @@ class DeadLetters(Protocol):
         A pairing code is left dead.
         """
 
+    def forget_endpoints(self) -> int:
+        """Forget the trouble of endpoints that no instance has and nothing waits for; returns how many there were."""
+
     def bury_overdue(self, now: float, reason: str) -> int:
         """Give up what waits for an endpoint that is held, and whose time is over; returns how many."""

@@ -47,6 +47,9 @@ class Instances(Protocol):
     def save(self, instance: Instance) -> None:
         """Write every column of an existing record (get it `for_update` first)."""
 
+    def shed(self, instance: InstanceId, limit: int) -> int:
+        """Remove at most so many of its events, messages and items; returns how many. 0: `delete` is quick now."""
+
     def delete(self, instance: InstanceId) -> None:
         """Remove the record and all that hangs on it: outbox, keys, inbox, deliveries, session material, lease."""
 

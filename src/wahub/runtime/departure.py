@@ -83,6 +83,8 @@ class Departure:
         await deps.forget_files(runner.instance)
         if known is not None:
             await deps.farewell(known, cancelled)
+        while await deps.database.write(lambda tx: instance.shed(tx, lease)):
+            pass
         await deps.database.write(lambda tx: instance.finish_delete(tx, lease, deps.clock.now()))
         runner.term.forget()
 

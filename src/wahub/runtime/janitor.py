@@ -3,7 +3,8 @@
 - Items whose time is over are expired, also for instances that nobody can link: a caller waits for that fate.
 - Items of unknown fate are given up after the resend window, also where no link comes back.
 - Webhook deliveries that were taken are forgotten after a week, events when their retention is over. Deliveries whose
-  endpoint is held become dead letters when their time is over.
+  endpoint is held become dead letters when their time is over. The trouble of an endpoint that nobody uses any more is
+  forgotten.
 - Messages, chats and what could not be read are forgotten when their retention is over. Of a message that is forgotten
   early, what recognises a second copy stays as long as one may come.
 - Pictures of pairing codes leave the event log when the code dies.
@@ -63,6 +64,7 @@ class Janitor:
         await deps.database.write(lambda tx: tx.events.end_secrets(now))
         if deps.clock.monotonic() - self._tidied_at >= TIDY_EVERY:
             await deps.database.write(lambda tx: tx.webhooks.forget_settled(now - DELIVERIES_KEPT))
+            await deps.database.write(lambda tx: tx.dead.forget_endpoints())
             await self._forget_events(now)
             await self._forget_messages(now)
             self._tidied_at = deps.clock.monotonic()

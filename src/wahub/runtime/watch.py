@@ -100,7 +100,7 @@ class Watch:
             case Alarm.INIT_TIMEOUT:
                 await self._init_timeout(lease)
             case Alarm.READY_TIMEOUT:
-                await self._ready_timeout(lease)
+                await self._ready_timeout(lease, view)
             case Alarm.RESTART_TIMEOUT:
                 await self._restart_timeout(lease, view)
             case Alarm.CONNECTING_TIMEOUT:
@@ -198,9 +198,12 @@ class Watch:
 
     # --- getting ready -----------------------------------------------------------------------------------------------
 
-    async def _ready_timeout(self, lease: Lease) -> None:
+    async def _ready_timeout(self, lease: Lease, view: View) -> None:
         now, event_id, pause = self._deps.clock.now(), self._deps.new_id(), self._timers.ready_pause
-        moved = await self._deps.database.write(lambda tx: lifecycle.ready_timed_out(tx, lease, pause, now, event_id))
+        took = view.now - (view.record.ready_watchdog_at or view.now)
+        moved = await self._deps.database.write(
+            lambda tx: lifecycle.ready_timed_out(tx, lease, took, pause, now, event_id)
+        )
         self._runner.sight.take(moved)
         self._deps.wakeup.notify(WEBHOOKS)
         journal.alert(lease.instance, "ready_timeout")

@@ -11,8 +11,10 @@ from tests.integration.runtime.world import SHOP, World, eventually
 from wahub.domain.errors import StaleLeaseError
 from wahub.domain.ids import WorkerId
 from wahub.domain.instance import Disconnect, State
+from wahub.domain.lease import Lease
 from wahub.domain.session import CREDS, KeyChanges
 from wahub.ports.engine import Paired, QrShown
+from wahub.ports.store import Tx
 from wahub.ports.wakeup import INSTANCES
 from wahub.services import instance as instances
 
@@ -138,6 +140,33 @@ async def test_delete_unlinks_at_the_server_and_leaves_no_rows(world: World) -> 
     await eventually(gone, "the instance gone")
     assert link.logged_out
     assert await world.database.read(lambda tx: tx.sessions.read(SHOP, [CREDS])) == {}
+
+
+async def test_a_delete_never_takes_long_in_one_piece(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes meanwhile waits for a part at most. The last part removes the instance itself."""
+    monkeypatch.setattr(instances, "SHED_AT_ONCE", 2)
+    parts: list[int] = []
+
+    def shed(tx: Tx, lease: Lease) -> int:
+        parts.append(real(tx, lease))
+        return parts[-1]
+
+    real = instances.shed
+    monkeypatch.setattr(instances, "shed", shed)
+    await world.linked()
+    for number in range(4):
+        await world.send(f"number {number}")
+    await world.rest()
+    logged = len(await world.database.read(lambda tx: tx.events.after(SHOP, 0, 100)))
+    await world.database.write(lambda tx: instances.ask_delete(tx, SHOP))
+    world.wakeup.notify(INSTANCES)
+
+    async def gone() -> bool:
+        return await world.instance() is None
+
+    await eventually(gone, "the instance gone")
+    assert sum(parts) >= logged + 4
+    assert parts[-1] == 0 and max(parts) == 2
 
 
 async def test_after_a_kill_every_linked_instance_comes_back_without_a_code(tmp_path: Path) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 from tests.fakes.receiver import receiver
 from tests.integration.webhooks.conftest import Bench
 
+from wahub.domain.endpoint import Held, Trouble
 from wahub.domain.ids import InstanceId, WorkerId
 from wahub.domain.webhook import RETRY_HORIZON
 from wahub.runtime import janitor
 from wahub.runtime.deps import RuntimeDeps, RuntimeSettings
 from wahub.runtime.janitor import Janitor
+from wahub.services import webhook
 
 SHOP = InstanceId("shop")
 
@@ -78,3 +81,30 @@ async def test_time_runs_out_at_an_endpoint_that_is_held(bench: Bench) -> None:
         await clean.sweep()
         [dead] = await bench.database.read(lambda tx: tx.dead.list(SHOP, 10))
         assert dead.last_error == "the endpoint was held until its time was over"
+
+
+async def test_the_trouble_of_an_endpoint_that_nobody_uses_is_forgotten(bench: Bench) -> None:
+    old, used, gone = (f"http://127.0.0.1:9/{name}" for name in ("old", "used", "gone"))
+    shop = await bench.instance("shop", old)
+    await bench.emit(shop)
+    moved = replace(shop, config=replace(shop.config, webhook_url=used))
+    await bench.database.write(lambda tx: tx.instances.save(moved))
+    now = bench.clock.now()
+    for url in (old, used, gone):
+        held = Trouble(SHOP, url, 20, now, "HTTP 500", Held.PAUSED, now, now + 1e6)
+        await bench.database.write(lambda tx, held=held: tx.endpoints.note(held))  # type: ignore[misc]
+
+    async def known() -> list[str]:
+        found = await bench.database.read(
+            lambda tx: [url for url in (old, used, gone) if tx.endpoints.trouble(SHOP, url) is not None]
+        )
+        return [url.rpartition("/")[2] for url in found]
+
+    clean = sweeper(bench, None)
+    await clean.sweep()
+    assert await known() == ["old", "used"], "something waits for the old one still"
+    [waiting] = await bench.pending()
+    await bench.database.write(lambda tx: webhook.give_up(tx, waiting, "over"))
+    bench.clock.advance(janitor.TIDY_EVERY + 1)
+    await clean.sweep()
+    assert await known() == ["used"]

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import bindparam, literal_column
 
 from wahub.adapters.sql.runner import Runner
-from wahub.adapters.sql.tables import deliveries, events, webhook_endpoints
+from wahub.adapters.sql.tables import deliveries, events, instances, webhook_endpoints
 from wahub.adapters.sql.webhook import DELIVERY_COLUMNS, read_delivery
 from wahub.domain.event import SECRETS
 from wahub.domain.ids import InstanceId
@@ -57,6 +57,16 @@ _BURY = sa.update(deliveries).where(*_OVERDUE).values(state=_DEAD, last_error=bi
 _DROP = sa.delete(events).where(
     events.c.sequence.is_(None), events.c.position.in_(sa.select(deliveries.c.position).where(*_OVERDUE))
 )
+_FORGET_ENDPOINTS = sa.delete(webhook_endpoints).where(
+    ~sa.exists().where(
+        instances.c.id == webhook_endpoints.c.instance, instances.c.webhook_url == webhook_endpoints.c.url
+    ),
+    ~sa.exists().where(
+        deliveries.c.instance == webhook_endpoints.c.instance,
+        deliveries.c.url == webhook_endpoints.c.url,
+        deliveries.c.state == _PENDING,
+    ),
+)
 _HELD = sa.select(webhook_endpoints.c.instance).where(webhook_endpoints.c.held.is_not(None)).limit(literal_column("1"))
 
 
@@ -86,6 +96,9 @@ class SqlDeadLetters:
         if event_id is None:
             return self._runner.run(_REVIVE_ALL, values).rowcount
         return self._runner.run(_REVIVE_ONE, {**values, "named": event_id}).rowcount
+
+    def forget_endpoints(self) -> int:
+        return self._runner.run(_FORGET_ENDPOINTS, {}).rowcount
 
     def bury_overdue(self, now: float, reason: str) -> int:
         # The other statements read all that waits; usually nothing is held.

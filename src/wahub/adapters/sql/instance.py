@@ -14,7 +14,7 @@ from sqlalchemy import bindparam
 from wahub.adapters.sql import lease
 from wahub.adapters.sql.codec import Codec
 from wahub.adapters.sql.runner import Runner, for_both, locked
-from wahub.adapters.sql.tables import instances
+from wahub.adapters.sql.tables import events, inbox, instances, outbox
 from wahub.domain.errors import InstanceExistsError, InstanceNotFoundError
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Config, EngineOptions, Instance, Observed, State
@@ -50,6 +50,14 @@ _SAVE = (
     .values({name: bindparam(name) for name in _COLUMNS if name not in ("id", "created_at")})
 )
 _DELETE = sa.delete(instances).where(instances.c.id == bindparam("of"))
+_SHED = [
+    sa.delete(table).where(
+        table.c.position.in_(
+            sa.select(table.c.position).where(table.c.instance == bindparam("of")).limit(bindparam("at_most"))
+        )
+    )
+    for table in (events, inbox, outbox)
+]
 _NEXT = (
     sa.update(instances)
     .where(instances.c.id == bindparam("of"))
@@ -87,6 +95,13 @@ class SqlInstances:
         values["of"] = values.pop("id")
         if self._runner.run(_SAVE, values).rowcount == 0:
             raise InstanceNotFoundError(instance.id)
+
+    def shed(self, instance: InstanceId, limit: int) -> int:
+        removed = 0
+        for statement in _SHED:
+            if removed < limit:
+                removed += self._runner.run(statement, {"of": instance, "at_most": limit - removed}).rowcount
+        return removed
 
     def delete(self, instance: InstanceId) -> None:
         # The lease first, as every fenced transaction does, so that the two cannot wait for each other.

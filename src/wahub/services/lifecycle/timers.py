@@ -59,23 +59,23 @@ def failed(tx: Tx, lease: Lease, kind: IncidentKind, text: str, now: float, even
     return not_ready_any_more(tx, moved)
 
 
-def ready_timed_out(tx: Tx, lease: Lease, pause: float, now: float, event_id: str) -> Moved:
+def ready_timed_out(tx: Tx, lease: Lease, took: float, pause: float, now: float, event_id: str) -> Moved:
     """The account did not become ready in time: say so, pause, then one soft restart (contract B.4, I-9).
 
-    Where nobody scanned yet there is nothing to restart: then it is only said.
+    `took` and `pause` are seconds; the former is not asked of the wall clock, which may have been set. Where nobody
+    scanned yet there is nothing to restart: then it is only said.
     """
     instance, record = found = current(tx, lease)
-    since = record.ready_watchdog_at
-    if since is None or record.ready_timed_out:
+    if record.ready_watchdog_at is None or record.ready_timed_out:
         raise OvertakenError
     state, paired_at = instance.observed.state, instance.observed.authenticated_at
     data = {
-        "elapsedMs": round((now - since) * 1000),
+        "elapsedMs": round(took * 1000),
         "authenticatedAt": None if paired_at is None else iso(paired_at),
         "state": str(state),
     }
     webhook.emit(tx, instance, "ready_timeout", data, now=now, event_id=event_id)
-    text = f"not ready after {round(now - since)} s, state {state}"
+    text = f"not ready after {round(took)} s, state {state}"
     used = replace(record, ready_timed_out=True)
     if state is State.NEEDS_QR:
         keep(tx, record, used)
