@@ -78,13 +78,10 @@ def test_a_file_that_the_account_sent_from_its_phone(gateway: Gateway, name: str
 
 
 def test_a_file_that_was_wanted_is_fetched_after_a_kill(new_gateway: Callable[..., Gateway], name: str) -> None:
-    gateway = new_gateway(MEDIA_DOWNLOAD="eager").start()
+    # The message and the wish for its file are one commit: it dies right after it, with nothing fetched.
+    gateway = new_gateway(MEDIA_DOWNLOAD="eager").start(fault="after_ingest")
     account = gateway.create(name, ["message"]).pair()
     customer = gateway.box.new_phone()
-    gateway.stop()
-    # The message and the wish for its file are one commit: it dies right after it, with nothing fetched.
-    gateway.start(fault="after_ingest")
-    gateway.wait_restored()
     message_id = send_file(customer, account.phone, PICTURE, kind="image")
     assert gateway.command.wait(15) == -9
     assert not list((gateway.data / "media").rglob("*"))
