@@ -9,6 +9,7 @@ import pytest
 from tests.contract.makers import SHOP, START, HandClock, add_delivery, add_instance, make_delivery
 
 from wahub.adapters.sql.event import SqlEvents
+from wahub.domain.endpoint import Held, Trouble
 from wahub.domain.errors import InstanceNotFoundError
 from wahub.domain.event import LoggedEvent, Span, without_secret
 from wahub.domain.ids import InstanceId
@@ -142,6 +143,21 @@ async def test_what_is_not_in_the_log_is_gone_once_it_was_posted(store: Database
         await store.write(lambda tx, d=delivery, s=state: tx.webhooks.save(replace(d, state=s)))  # type: ignore[misc]
     assert await store.read(lambda tx: tx.events.since(0, 10)) == []
     assert await store.read(lambda tx: tx.dead.count(SHOP)) == 0
+
+
+async def test_what_is_not_in_the_log_is_no_dead_letter_of_a_held_endpoint(store: Database) -> None:
+    await add_instance(store)
+    held = Trouble(SHOP, "http://localhost/hook", 20, START, "HTTP 500", Held.PAUSED, START, held_until=START + 600)
+    await store.write(lambda tx: tx.endpoints.note(held))
+    await store.write(lambda tx: add_delivery(tx, make_delivery(1, expires_at=START + 10)))
+    for number, expires_at in ((2, START + 10), (3, START + 30)):
+        seen = make_delivery(number, event="presence", sequence=0, expires_at=expires_at)
+        await store.write(lambda tx, d=seen: add_delivery(tx, d))  # type: ignore[misc]
+    assert await store.write(lambda tx: tx.dead.bury_overdue(START + 20, "held")) == 1
+    await store.write(lambda tx: tx.endpoints.recover(SHOP, held.url))
+    left = await store.read(lambda tx: tx.webhooks.due(START + 20, 10))
+    assert [delivery.event_id for delivery in left] == ["event-3"]
+    assert [dead.event_id for dead in await store.read(lambda tx: tx.dead.list(SHOP, 10))] == ["event-1"]
 
 
 def test_a_missing_position_is_waited_for_on_a_server_with_many_writers() -> None:
