@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.network import Account, Box
@@ -9,10 +11,13 @@ from tests.integration.engine.waiting import until
 
 from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.adapters.engines.baileys.settings import BaileysSettings
+from wahub.domain.ids import MessageId
+from wahub.domain.inbox import from_engine, poll_key
 from wahub.domain.message import Poll
 from wahub.ports.engine import CaughtUp, Closed, Inbound, Receipted, SendAcked
 
 PEER = "15550002222"
+OTHER = "15550003333"
 SINGLE = Poll("Come?", ("نعم", "no"), multiple=False, secret=bytes(range(32)))
 MULTIPLE = Poll("Which?", ("a", "b", "c"), multiple=True, secret=bytes(range(32, 64)))
 
@@ -122,7 +127,7 @@ async def test_a_vote_that_cannot_be_looked_up_waits_in_the_spool(
     identity = await account.send_poll(PEER, SINGLE)
     await box.received(PEER, 1)
     await account.link.close()
-    monkeypatch.setattr(account.vault, "sent_message", broken)
+    monkeypatch.setattr(account.vault, "poll", broken)
     watcher = await account.login(engine)
     await _vote(box, identity, "no")
     await box.post(f"phones/{PEER}/send", to=account.number, text="after it")
@@ -133,16 +138,120 @@ async def test_a_vote_that_cannot_be_looked_up_waits_in_the_spool(
     assert (await again.first(Inbound)).body["options"] == ["no"]
 
 
-async def test_a_vote_on_a_poll_that_is_not_ours_has_no_poll(account: Account, box: Box) -> None:
+async def _poll_of(box: Box, number: str, to: str) -> str:
+    poll = {"name": "Theirs", "options": ["x", "y"], "selectable": 1}
+    return str((await box.post(f"phones/{number}/send", to=to, poll=poll))["messageId"])
+
+
+async def _group(box: Box, account: Account, addressing: str) -> str:
+    made = await box.post("groups", subject="Ours", owner=PEER, members=[account.number, OTHER], addressing=addressing)
+    return str(made["id"])
+
+
+async def _bodies(account: Account, count: int) -> list[dict[str, Any]]:
+    """The messages told, without notices of groups."""
+
+    def told() -> list[dict[str, Any]]:
+        assert account.watcher is not None
+        return [dict(event.body) for event in account.watcher.all(Inbound) if event.body["type"] != "group_update"]
+
+    await until(lambda: len(told()) >= count)
+    return told()
+
+
+@pytest.mark.parametrize("writer", ["somebody", "the own phone"])
+@pytest.mark.parametrize("stored", [False, True])
+async def test_votes_on_polls_of_others(
+    account: Account, box: Box, engine: BaileysEngine, writer: str, stored: bool
+) -> None:
+    """Their secret came with them; once they are stored, the gateway is asked."""
     await box.phone(PEER)
-    poll = await box.post(
-        f"phones/{PEER}/send", to=account.number, poll={"name": "Theirs", "options": ["x", "y"], "selectable": 1}
-    )
-    shown = (await account.watcher.first(Inbound)).body
+    number, to = (PEER, account.number) if writer == "somebody" else (account.number, PEER)
+    poll = await _poll_of(box, number, to)
+    [shown] = await _bodies(account, 1)
     assert (shown["type"], shown["text"]) == ("poll", "Theirs")
-    await _vote(box, poll["messageId"], "x")
-    vote = (await account.watcher.first(Inbound, after=1)).body
-    assert (vote["type"], vote["poll_id"], vote["options"]) == ("vote", None, None)
+    if stored:
+        key = poll_key(from_engine(account.link.spec.instance, shown))
+        assert key is not None
+        account.vault.polls[MessageId(poll)] = key
+        account.link.ack_inbound(account.watcher.all(Inbound)[0].seq)
+        await account.link.close()
+        await account.login(engine)
+    if writer == "the own phone":
+        await box.received(PEER, 1)
+    await _vote(box, poll, "y")
+    vote = (await _bodies(account, 1 if stored else 2))[-1]
+    assert (vote["type"], vote["target"], vote["poll_id"], vote["options"]) == ("vote", poll, poll, ["y"])
+
+
+@pytest.mark.parametrize("addressing", ["lid", "pn"])
+async def test_votes_in_a_group(account: Account, box: Box, addressing: str) -> None:
+    """On a poll of ours and on one of a member, by number and by LID, changed and withdrawn."""
+    for number in (PEER, OTHER):
+        await box.phone(number)
+    group = await _group(box, account, addressing)
+    ours = await account.send_poll(group, SINGLE)
+    await box.received(OTHER, 1)
+    await box.received(PEER, 1)
+    theirs = await _poll_of(box, PEER, group)
+    await box.received(OTHER, 2)
+    await _vote(box, ours, "no", voter=OTHER)
+    await _vote(box, ours, "نعم", voter=PEER)
+    await _vote(box, ours, "نعم", voter=OTHER)
+    await _vote(box, theirs, "x", voter=OTHER)
+    await _vote(box, ours, voter=OTHER)
+    poll, *votes = await _bodies(account, 6)
+    assert poll["type"] == "poll"
+    assert [(vote["sender_phone"], vote["poll_id"], vote["options"]) for vote in votes] == [
+        (OTHER, ours, ["no"]),
+        (PEER, ours, ["نعم"]),
+        (OTHER, ours, ["نعم"]),
+        (OTHER, theirs, ["x"]),
+        (OTHER, ours, []),
+    ]
+    assert {vote["chat"] for vote in votes} == {group}
+
+
+async def test_a_hidden_voter(account: Account, box: Box) -> None:
+    await box.phone(PEER)
+    await box.post("phones", number=OTHER, name="Hidden", hidden=True)
+    group = await _group(box, account, "lid")
+    ours = await account.send_poll(group, SINGLE)
+    await box.received(OTHER, 1)
+    await _vote(box, ours, "no", voter=OTHER)
+    [vote] = await _bodies(account, 1)
+    assert (vote["options"], vote["sender_phone"]) == (["no"], None)
+    assert vote["sender_lid"]
+
+
+async def test_a_vote_that_overtakes_its_poll_is_told_after_it(account: Account, box: Box) -> None:
+    await box.phone(PEER)
+    await box.post(f"phones/{PEER}/send", to=account.number, text="so that the poll is not the first")
+    await _bodies(account, 1)
+    await box.fault({"number": account.number, "stanza": "message"}, reorder={})
+    poll = await _poll_of(box, PEER, account.number)
+    await _vote(box, poll, "x")
+    await box.post(f"phones/{PEER}/send", to=account.number, text="after both")
+    _, *bodies = await _bodies(account, 4)
+    told = [body for body in bodies if body["type"] in ("poll", "vote")]
+    assert [body["type"] for body in told] == ["poll", "vote"]
+    assert (told[1]["poll_id"], told[1]["options"]) == (poll, ["x"])
+
+
+async def test_a_vote_on_a_poll_that_never_came_is_told_as_unreadable(
+    account: Account, box: Box, engine: BaileysEngine
+) -> None:
+    await box.phone(PEER)
+    poll = await _poll_of(box, PEER, account.number)
+    [shown] = account.watcher.all(Inbound) or [await account.watcher.first(Inbound)]
+    account.link.ack_inbound(shown.seq)
+    await account.link.close()
+    await account.login(engine)
+    await _vote(box, poll, "x")
+    await box.post(f"phones/{PEER}/send", to=account.number, text="after it")
+    vote, text = await _bodies(account, 2)
+    assert (vote["type"], vote["poll_id"], vote["target"], vote["options"]) == ("vote", poll, poll, None)
+    assert text["text"] == "after it"
 
 
 async def test_a_poll_that_a_phone_could_not_read_is_sent_again_as_the_same(account: Account, box: Box) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from wahub.domain.errors import StaleLeaseError
 from wahub.domain.ids import ChatId, MessageId
-from wahub.domain.message import Content
+from wahub.domain.inbox import PollKey
+from wahub.domain.message import Content, Poll
 from wahub.domain.session import KeyChanges, KeyName
 
 
@@ -15,6 +16,8 @@ class MemoryVault:
     def __init__(self) -> None:
         self.values: dict[KeyName, bytes] = {}
         self.sent: dict[MessageId, tuple[ChatId, Content]] = {}
+        self.polls: dict[MessageId, PollKey] = {}
+        """Received ones."""
         self.reads: list[list[KeyName]] = []
         self.commits: list[KeyChanges] = []
         self.fenced = False
@@ -46,3 +49,9 @@ class MemoryVault:
 
     async def sent_message(self, message_id: MessageId) -> tuple[ChatId, Content] | None:
         return self.sent.get(message_id)
+
+    async def poll(self, message_id: MessageId) -> PollKey | None:
+        _, content = self.sent.get(message_id, (None, None))
+        if isinstance(content, Poll):
+            return PollKey(content.options, content.secret)
+        return self.polls.get(message_id)

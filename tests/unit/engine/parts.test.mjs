@@ -2,7 +2,6 @@
 
 import assert from 'node:assert/strict';
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { createCipheriv, createHash, hkdfSync } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -18,9 +17,8 @@ const { Backlog } = await load('backlog.mjs');
 const { Gate } = await load('gate.mjs');
 const { Sends } = await load('sends.mjs');
 const { Inbound } = await load('inbound.mjs');
-const { classify, decodePlaintext } = await load('content.mjs');
 const require = createRequire(join(directory, 'x.js'));
-const { proto, BufferJSON } = await import(pathToFileURL(require.resolve('baileys')).href);
+const { BufferJSON } = await import(pathToFileURL(require.resolve('baileys')).href);
 
 /** A gateway's key store whose writes are answered by hand. */
 function slowStore(stored = {}) {
@@ -206,38 +204,6 @@ test('inbound: a plaintext of anybody else is dropped, also one that claims to b
 	assert.deepEqual(own.content.map(child => child.tag), ['plaintext']);
 });
 
-test('content: types and texts', () => {
-	const cases = [
-		[{ conversation: 'hi' }, 'text', 'hi'],
-		[{ extendedTextMessage: { text: 'hi' } }, 'text', 'hi'],
-		[{ ephemeralMessage: { message: { conversation: 'soon gone' } } }, 'text', 'soon gone'],
-		[{ imageMessage: { caption: 'look' } }, 'image', 'look'],
-		[{ audioMessage: {} }, 'audio', null],
-		[{ locationMessage: { degreesLatitude: 1 } }, 'location', null],
-		[{ contactMessage: { displayName: 'Ada' } }, 'contact', 'Ada'],
-		[{ reactionMessage: { text: '👍', key: { id: 'A' } } }, 'reaction', '👍'],
-		[{ pollCreationMessageV3: { name: 'Lunch?' } }, 'poll', 'Lunch?'],
-		[{ pollUpdateMessage: {} }, 'vote', null],
-		[{ protocolMessage: { type: 0, key: { id: 'A' } } }, 'delete', null],
-		[{ protocolMessage: { type: 14, editedMessage: { conversation: 'better' } } }, 'edit', 'better'],
-		[{ orderMessage: {} }, 'other', null]
-	];
-	for (const [message, type, text] of cases) {
-		assert.deepEqual(classify(proto.Message.fromObject(message)), { type, text }, JSON.stringify(message));
-	}
-	for (const message of [
-		{}, { senderKeyDistributionMessage: { groupId: 'g' } }, { protocolMessage: { type: 5 } },
-		{ messageContextInfo: {}, protocolMessage: { type: 6 } }
-	]) {
-		assert.equal(classify(proto.Message.fromObject(message)), null, JSON.stringify(message));
-	}
-});
-
-test('content: the inner message of a copy from another own device', () => {
-	const bytes = proto.Message.encode({ deviceSentMessage: { destinationJid: 'x', message: { conversation: 'mine' } } }).finish();
-	assert.equal(decodePlaintext(Buffer.concat([bytes, Buffer.from([1])])).conversation, 'mine');
-});
-
 test('silence: nothing long or numeric survives', () => {
 	assert.equal(mask('failed for 15550001111@s.whatsapp.net'), 'failed for ***@s.whatsapp.net');
 	assert.equal(mask(`key ${Buffer.alloc(32, 7).toString('base64')}`).includes('Bwc'), false);
@@ -248,67 +214,4 @@ test('silence: nothing long or numeric survives', () => {
 	console.error('x');
 	process.stdout.write = write;
 	assert.equal(printed, '');
-});
-
-const { readVote } = await load('polls.mjs');
-const { Reports } = await load('reports.mjs');
-
-/** A vote as a phone encrypts it (source: whatsmeow msgsecret.go), independent of Baileys. */
-function voteOf(names, { id, secret, creator, voter }) {
-	const key = Buffer.from(hkdfSync('sha256', secret, Buffer.alloc(0), `${id}${creator}${voter}Poll Vote`, 32));
-	const iv = Buffer.alloc(12, 5);
-	const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(`${id}\0${voter}`));
-	const hashes = names.map(name => createHash('sha256').update(name).digest());
-	const plain = proto.Message.PollVoteMessage.encode({ selectedOptions: hashes }).finish();
-	const encPayload = Buffer.concat([cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
-	return { pollCreationMessageKey: { id, fromMe: false }, vote: { encPayload, encIv: iv } };
-}
-
-const secret = Buffer.alloc(32, 9);
-const poll = {
-	messageContextInfo: { messageSecret: secret },
-	pollCreationMessage: { options: [{ optionName: 'a' }, { optionName: 'ب' }, { optionName: 'c' }] }
-};
-const ours = ['1555@s.whatsapp.net', '777@lid'];
-const theirs = ['1666@s.whatsapp.net', '888@lid'];
-
-test('votes: every pair of addresses is read, options in the order of the poll', () => {
-	for (const creator of ours) {
-		for (const voter of theirs) {
-			assert.deepEqual(readVote(voteOf(['c', 'ب'], { id: 'P1', secret, creator, voter }), poll, ours, theirs), ['ب', 'c']);
-			assert.deepEqual(readVote(voteOf([], { id: 'P1', secret, creator, voter }), poll, ours, theirs), []);
-		}
-	}
-});
-
-test('votes: of somebody else, with another secret or on no poll are none', () => {
-	const of = { id: 'P1', secret, creator: ours[0], voter: theirs[0] };
-	assert.equal(readVote(voteOf(['a'], { ...of, voter: '1999@s.whatsapp.net' }), poll, ours, theirs), null);
-	assert.equal(readVote(voteOf(['a'], { ...of, secret: Buffer.alloc(32, 1) }), poll, ours, theirs), null);
-	assert.equal(readVote(voteOf(['a'], of), { conversation: 'no poll' }, ours, theirs), null);
-	assert.equal(readVote({ pollCreationMessageKey: { id: 'P1' } }, poll, ours, theirs), null);
-});
-
-test('reports: nothing overtakes a vote that is looked up, and the end of the queue waits for it', async () => {
-	const told = [];
-	let found;
-	const reports = new Reports({
-		report: (seq, body) => told.push([seq, body.options]),
-		pollOf: () => new Promise(resolve => (found = resolve)),
-		ownAddresses: () => ours,
-		log: text => told.push(text)
-	});
-	const envelope = { sender: theirs[1], sender_phone: '1666', sender_lid: '888' };
-	const vote = voteOf(['a'], { id: 'P1', secret, creator: ours[0], voter: theirs[0] });
-	reports.add(1, envelope, { conversation: 'before' });
-	reports.add(2, envelope, proto.Message.fromObject({ pollUpdateMessage: vote }));
-	reports.add(3, envelope, { conversation: 'after' });
-	reports.after(() => told.push('caught up'));
-	await turn();
-	assert.deepEqual(told, [[1, undefined]]);
-	found(poll);
-	await turn();
-	assert.deepEqual(told, [[1, undefined], [2, ['a']], [3, undefined], 'caught up']);
-	reports.add(4, envelope, { conversation: 'at once' });
-	assert.deepEqual(told.at(-1), [4, undefined]);
 });

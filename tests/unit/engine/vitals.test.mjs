@@ -9,9 +9,7 @@ import { pathToFileURL } from 'node:url';
 const directory = process.env.ENGINE_DIRECTORY;
 const load = name => import(pathToFileURL(join(directory, name)).href);
 const { ACK_LOG, Backlog, RECEIPT_LOG } = await load('backlog.mjs');
-const { decodePlaintext, rawJson } = await load('content.mjs');
 const { Gate } = await load('gate.mjs');
-const { Reports } = await load('reports.mjs');
 const { Vitals } = await load('vitals.mjs');
 
 /** A link's vitals on a clock that is moved by hand. */
@@ -168,16 +166,4 @@ test('gate: the handshake is done with the second write', () => {
 	socket.send('finish');
 	socket.send('more');
 	assert.deepEqual([gate.handshaken, told], [true, 1]);
-});
-
-test('reports: half a surrogate pair, which a stranger may send, reaches neither the frame nor the raw message', () => {
-	// Protobuf's reader takes these bytes; UTF-8 forbids them. The last byte is the padding.
-	const message = decodePlaintext(Uint8Array.of(0x0a, 0x04, 0x61, 0xed, 0xa0, 0x80, 0x01));
-	assert.equal(message.conversation.isWellFormed(), false);
-	const told = [];
-	const reports = new Reports({ report: (seq, body) => told.push(body) });
-	reports.add(1, { push_name: 'x\ud800', chat: 'c' }, message);
-	assert.equal(told[0].text, 'a\ufffd');
-	assert.equal(told[0].push_name, 'x\ufffd');
-	assert.equal(JSON.parse(rawJson(message)).conversation, 'a\ufffd');
 });

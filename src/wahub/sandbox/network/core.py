@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from wahub.sandbox.media_store import MediaStore
 from wahub.sandbox.model import Jid
 from wahub.sandbox.network.accounts import Account, Device, Registry
-from wahub.sandbox.network.faults import PHONE_FAULTS, SOCKET_FAULTS, STANZA_FAULTS, Faults
+from wahub.sandbox.network.faults import DEAF_FAULTS, PHONE_FAULTS, SOCKET_FAULTS, STANZA_FAULTS, Faults
 from wahub.sandbox.network.group import Group
 from wahub.sandbox.network.stats import Stats
 from wahub.sandbox.network.store import Store
@@ -130,12 +130,17 @@ class Core:
         sequence = next(self.mail_sequence)
         if self.store.durable:
             self.store.put(mail_key(account, 0, sequence), encode_node(stanza))
-        if account.phone_online and account.phone is not None:
-            if self.faults.armed and self.faults.take(PHONE_FAULTS, account.number, None, 0, stanza.tag) is not None:
+        if self.faults.armed and _asks_again(stanza) and self._takes(DEAF_FAULTS, account, stanza):
+            self.popped(account, 0, sequence)
+        elif account.phone_online and account.phone is not None:
+            if self.faults.armed and self._takes(PHONE_FAULTS, account, stanza):
                 stanza = _corrupted(stanza)
             self._hand_over(account, sequence, stanza)
         else:
             account.phone_mailbox.add(sequence, stanza)
+
+    def _takes(self, kinds: frozenset[str], account: Account, stanza: Node) -> bool:
+        return self.faults.take(kinds, account.number, None, 0, stanza.tag) is not None
 
     def _hand_over(self, account: Account, sequence: int, stanza: Node) -> None:
         self.trace.record(account.number, 0, "out", stanza)
@@ -203,6 +208,10 @@ def mail_key(account: Account, device: int, sequence: int) -> str:
 def later(call: Callable[[], None]) -> None:
     """Run in the next turn of the loop: a phone that sends is never called back before its send returned."""
     asyncio.get_running_loop().call_soon(call)
+
+
+def _asks_again(stanza: Node) -> bool:
+    return stanza.tag == "receipt" and stanza.attrs.get("type") == "retry"
 
 
 def _corrupted(stanza: Node) -> Node:

@@ -5,7 +5,8 @@ faults hit the socket of the account that `number` names, whichever way the stan
 other end of the chat. `stanza` is a tag (message, receipt, iq, presence, chatstate, ack, notification), `login` or
 `handshake`. In the handshake and before it nobody has said yet who connects, so those faults match no number.
 `notOnWhatsApp` counts questions about the account of `number` (or questions that it asks); `retryReceipt` counts
-messages for the phone of `number`, which cannot read them and asks for another copy. `gone` is not counted: it lasts
+messages for the phone of `number`, which cannot read them and asks for another copy; `noRetry` counts requests for
+another copy that this phone leaves unanswered. `gone` is not counted: it lasts
 for a time, or until it is disarmed. `reorder` holds a delivery back until the next message. `lidMigration` happens at
 once and is not armed. `mediaError` counts uploads and downloads of clients. `docs/sandbox.md` lists them all.
 """
@@ -36,6 +37,7 @@ HANDSHAKE_FAULTS = frozenset(("handshakeSilent", "slow", "drop", "silent"))
 STANZA_FAULTS = frozenset(("noAck", "lateAck", "ackError", "dropStanza"))
 MEDIA_FAULTS = frozenset(("mediaError",))
 PHONE_FAULTS = frozenset(("retryReceipt",))
+DEAF_FAULTS = frozenset(("noRetry",))
 ANSWER_FAULTS = frozenset(("notOnWhatsApp",))
 _ALL = (
     SOCKET_FAULTS
@@ -45,6 +47,7 @@ _ALL = (
     | HANDSHAKE_FAULTS
     | STANZA_FAULTS
     | PHONE_FAULTS
+    | DEAF_FAULTS
     | ANSWER_FAULTS
     | MEDIA_FAULTS
     | {GONE, MIGRATION}

@@ -134,11 +134,16 @@ class FanOut:
     def to_companions(self, message_id: str, message: e2e_pb2.Message) -> None:
         """A message from the phone to its own companions that is not for a person's eyes (`category` peer)."""
         for device in self._network.device_jids(self._state.jid):
-            entry = self._encrypted_to(device, message.SerializeToString(), {}) if device.device else None
-            if entry is not None:
-                self._state.commit()
-                attrs = {"id": message_id, "to": str(device), "type": "text", "category": "peer"}
-                self._network.submit(self._state.jid, Node("message", attrs, entry.children))
+            if device.device:
+                self.to_companion(device, message_id, message)
+
+    def to_companion(self, device: Jid, message_id: str, message: e2e_pb2.Message) -> None:
+        """The same to one of them."""
+        entry = self._encrypted_to(device, message.SerializeToString(), {})
+        if entry is not None:
+            self._state.commit()
+            attrs = {"id": message_id, "to": str(device), "type": "text", "category": "peer"}
+            self._network.submit(self._state.jid, Node("message", attrs, entry.children))
 
     def again(self, kept: Kept, receipt: Node, device: Jid) -> None:
         """Send a message again to one device, over a fresh session; nothing when its keys cannot be had."""

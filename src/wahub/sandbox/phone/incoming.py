@@ -10,6 +10,7 @@ message.go, receipt.go (`buildBaseReceipt`).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +28,9 @@ from wahub.sandbox.signal.cipher import PREKEY_MESSAGE
 from wahub.sandbox.signal.errors import KeyUsedError, SignalError
 from wahub.sandbox.signal.groups import GROUP_MESSAGE
 
+AnswerRequest = Callable[[Jid, str, e2e_pb2.PeerDataOperationRequest], None]
+"""Takes the device that asks, the id of its request and the request."""
+
 MAX_RETRIES = 5
 RETRY_WITH_KEYS_FROM = 2
 
@@ -34,7 +38,7 @@ RETRY_WITH_KEYS_FROM = 2
 class Envelope:
     """Who sent a message stanza, from which device, and in which chat."""
 
-    __slots__ = ("address", "chat", "device", "from_me", "message_id", "number", "server", "stanza")
+    __slots__ = ("address", "chat", "device", "from_me", "message_id", "number", "request", "server", "stanza")
 
     def __init__(self, stanza: Node, own_number: str, directory: Directory) -> None:
         attrs = stanza.attrs
@@ -42,6 +46,7 @@ class Envelope:
         shared = is_shared(sender)
         author = Jid.parse(attrs["participant"]) if shared else sender
         self.stanza = stanza
+        self.request: e2e_pb2.PeerDataOperationRequest | None = None
         self.message_id = attrs["id"]
         self.device = author.device
         self.number = directory.number_of(author, attrs.get("sender_pn") or attrs.get("participant_pn"))
@@ -60,10 +65,13 @@ class Envelope:
 class Incoming:
     """The receiving half of a phone for `message` stanzas."""
 
-    def __init__(self, state: PhoneState, network: NetworkPort, directory: Directory) -> None:
+    def __init__(
+        self, state: PhoneState, network: NetworkPort, directory: Directory, answer_request: AnswerRequest
+    ) -> None:
         self._state = state
         self._network = network
         self._directory = directory
+        self._answer_request = answer_request
         self._retries: dict[tuple[str, str], int] = {}
         self.undecryptable = 0
         self.duplicates = 0
@@ -83,6 +91,7 @@ class Incoming:
         else:
             self._state.commit()
             self._receipt(envelope)
+            self._answer(envelope)
 
     def _note(self, envelope: Envelope) -> None:
         """Decrypt every part and put what it says into the inbox."""
@@ -115,6 +124,8 @@ class Incoming:
         if message.HasField("sender_key_distribution_message"):
             self._take_sender_key(envelope, message.sender_key_distribution_message)
         if envelope.stanza.attrs.get("category") == "peer":
+            if envelope.from_me and message.protocol_message.HasField("peer_data_operation_request"):
+                envelope.request = message.protocol_message.peer_data_operation_request
             return
         said = read(message)
         if said is None:
@@ -131,6 +142,7 @@ class Incoming:
                 edit=None,
                 message=message.SerializeToString(),
                 server=envelope.server,
+                at=int(envelope.stanza.attrs.get("t", "0")),
             )
         )
 
@@ -138,6 +150,10 @@ class Incoming:
         distribution = given.axolotl_sender_key_distribution_message
         self._state.sender_keys.process(given.group_id, envelope.address, distribution)
         self._state.sender_key_changed(given.group_id, envelope.address)
+
+    def _answer(self, envelope: Envelope) -> None:
+        if envelope.request is not None:
+            self._answer_request(Jid.parse(envelope.stanza.attrs["from"]), envelope.message_id, envelope.request)
 
     def _again(self, envelope: Envelope) -> None:
         """The key of this message was used: it was read before, unless its first arrival was lost with our memory."""

@@ -27,6 +27,7 @@ from wahub.sandbox.phone.directory import Directory
 from wahub.sandbox.phone.fanout import FanOut
 from wahub.sandbox.phone.media import build_media
 from wahub.sandbox.phone.polls import build_poll, build_vote
+from wahub.sandbox.phone.resent import resent
 from wahub.sandbox.phone.state import Kept, PhoneState
 from wahub.sandbox.proto import e2e_pb2
 
@@ -107,6 +108,7 @@ class Outgoing:
             edit=edit,
             message=message.SerializeToString(),
             server=server,
+            at=int(time.time()),
         )
         self._fan_out.send(kept, _beside(message))
         return kept.message_id
@@ -125,6 +127,13 @@ class Outgoing:
         if tries < MAX_RETRIES:
             self._retries[kept.message_id, address] = tries + 1
             self._fan_out.again(kept, receipt, device)
+
+    def answer_request(self, device: Jid, request_id: str, request: e2e_pb2.PeerDataOperationRequest) -> None:
+        """A companion could not read messages and asks for them: it gets those that the phone has."""
+        if request.type == e2e_pb2.PLACEHOLDER_MESSAGE_RESEND:
+            ids = [wanted.message_key.id for wanted in request.placeholders]
+            answer = resent(request_id, [self._state.kept.get(wanted) for wanted in ids], self._directory)
+            self._fan_out.to_companion(device, secrets.token_hex(16).upper(), answer)
 
     def _may_read(self, kept: Kept, number: str) -> bool:
         try:

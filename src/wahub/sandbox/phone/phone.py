@@ -48,8 +48,8 @@ class Phone:
         self.state = state
         self._network = network
         self._directory = directory
-        self._incoming = Incoming(state, network, directory)
         self._outgoing = Outgoing(state, network, directory)
+        self._incoming = Incoming(state, network, directory, self._outgoing.answer_request)
         self.live = Live(state, network, directory)
 
     @classmethod

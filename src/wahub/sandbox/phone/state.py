@@ -40,7 +40,7 @@ class Kept:
     """A message the phone can still quote, react to, vote on or send again.
 
     `author` is number digits, `chat` number digits or the address of a group. `server` is the address space it
-    travelled in: `s.whatsapp.net` or `lid`.
+    travelled in: `s.whatsapp.net` or `lid`. `at` is Unix seconds, 0 when not known.
     """
 
     message_id: str
@@ -52,6 +52,7 @@ class Kept:
     edit: str | None
     message: bytes
     server: str = PN_SERVER
+    at: int = 0
 
 
 class PhoneState:

@@ -21,6 +21,21 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PeerDataOperation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PeerDataOperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PeerDataOperation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UPLOAD_STICKER: _PeerDataOperation.ValueType  # 0
+    PLACEHOLDER_MESSAGE_RESEND: _PeerDataOperation.ValueType  # 4
+
+class PeerDataOperation(_PeerDataOperation, metaclass=_PeerDataOperationEnumTypeWrapper): ...
+
+UPLOAD_STICKER: PeerDataOperation.ValueType  # 0
+PLACEHOLDER_MESSAGE_RESEND: PeerDataOperation.ValueType  # 4
+Global___PeerDataOperation: _TypeAlias = PeerDataOperation  # noqa: Y015
+
 @_typing.final
 class Message(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -808,6 +823,8 @@ class ProtocolMessage(_message.Message):
     EPHEMERAL_EXPIRATION_FIELD_NUMBER: _builtins.int
     EDITED_MESSAGE_FIELD_NUMBER: _builtins.int
     TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
+    PEER_DATA_OPERATION_REQUEST_FIELD_NUMBER: _builtins.int
+    PEER_DATA_OPERATION_RESPONSE_FIELD_NUMBER: _builtins.int
     LID_MIGRATION_MAPPING_SYNC_FIELD_NUMBER: _builtins.int
     type: Global___ProtocolMessage.Type.ValueType
     ephemeral_expiration: _builtins.int
@@ -816,6 +833,10 @@ class ProtocolMessage(_message.Message):
     def key(self) -> Global___MessageKey: ...
     @_builtins.property
     def edited_message(self) -> Global___Message: ...
+    @_builtins.property
+    def peer_data_operation_request(self) -> Global___PeerDataOperationRequest: ...
+    @_builtins.property
+    def peer_data_operation_response(self) -> Global___PeerDataOperationResponse: ...
     @_builtins.property
     def lid_migration_mapping_sync(self) -> Global___LidMigrationMappingSync: ...
     def __init__(
@@ -826,11 +847,13 @@ class ProtocolMessage(_message.Message):
         ephemeral_expiration: _builtins.int | None = ...,
         edited_message: Global___Message | None = ...,
         timestamp_ms: _builtins.int | None = ...,
+        peer_data_operation_request: Global___PeerDataOperationRequest | None = ...,
+        peer_data_operation_response: Global___PeerDataOperationResponse | None = ...,
         lid_migration_mapping_sync: Global___LidMigrationMappingSync | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_edited_message", b"_edited_message", "_ephemeral_expiration", b"_ephemeral_expiration", "_key", b"_key", "_lid_migration_mapping_sync", b"_lid_migration_mapping_sync", "_timestamp_ms", b"_timestamp_ms", "_type", b"_type", "edited_message", b"edited_message", "ephemeral_expiration", b"ephemeral_expiration", "key", b"key", "lid_migration_mapping_sync", b"lid_migration_mapping_sync", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_edited_message", b"_edited_message", "_ephemeral_expiration", b"_ephemeral_expiration", "_key", b"_key", "_lid_migration_mapping_sync", b"_lid_migration_mapping_sync", "_peer_data_operation_request", b"_peer_data_operation_request", "_peer_data_operation_response", b"_peer_data_operation_response", "_timestamp_ms", b"_timestamp_ms", "_type", b"_type", "edited_message", b"edited_message", "ephemeral_expiration", b"ephemeral_expiration", "key", b"key", "lid_migration_mapping_sync", b"lid_migration_mapping_sync", "peer_data_operation_request", b"peer_data_operation_request", "peer_data_operation_response", b"peer_data_operation_response", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_edited_message", b"_edited_message", "_ephemeral_expiration", b"_ephemeral_expiration", "_key", b"_key", "_lid_migration_mapping_sync", b"_lid_migration_mapping_sync", "_timestamp_ms", b"_timestamp_ms", "_type", b"_type", "edited_message", b"edited_message", "ephemeral_expiration", b"ephemeral_expiration", "key", b"key", "lid_migration_mapping_sync", b"lid_migration_mapping_sync", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_edited_message", b"_edited_message", "_ephemeral_expiration", b"_ephemeral_expiration", "_key", b"_key", "_lid_migration_mapping_sync", b"_lid_migration_mapping_sync", "_peer_data_operation_request", b"_peer_data_operation_request", "_peer_data_operation_response", b"_peer_data_operation_response", "_timestamp_ms", b"_timestamp_ms", "_type", b"_type", "edited_message", b"edited_message", "ephemeral_expiration", b"ephemeral_expiration", "key", b"key", "lid_migration_mapping_sync", b"lid_migration_mapping_sync", "peer_data_operation_request", b"peer_data_operation_request", "peer_data_operation_response", b"peer_data_operation_response", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__edited_message: _TypeAlias = _typing.Literal["edited_message"]  # noqa: Y015
     _WhichOneofArgType__edited_message: _TypeAlias = _typing.Literal["_edited_message", b"_edited_message"]  # noqa: Y015
@@ -840,6 +863,10 @@ class ProtocolMessage(_message.Message):
     _WhichOneofArgType__key: _TypeAlias = _typing.Literal["_key", b"_key"]  # noqa: Y015
     _WhichOneofReturnType__lid_migration_mapping_sync: _TypeAlias = _typing.Literal["lid_migration_mapping_sync"]  # noqa: Y015
     _WhichOneofArgType__lid_migration_mapping_sync: _TypeAlias = _typing.Literal["_lid_migration_mapping_sync", b"_lid_migration_mapping_sync"]  # noqa: Y015
+    _WhichOneofReturnType__peer_data_operation_request: _TypeAlias = _typing.Literal["peer_data_operation_request"]  # noqa: Y015
+    _WhichOneofArgType__peer_data_operation_request: _TypeAlias = _typing.Literal["_peer_data_operation_request", b"_peer_data_operation_request"]  # noqa: Y015
+    _WhichOneofReturnType__peer_data_operation_response: _TypeAlias = _typing.Literal["peer_data_operation_response"]  # noqa: Y015
+    _WhichOneofArgType__peer_data_operation_response: _TypeAlias = _typing.Literal["_peer_data_operation_response", b"_peer_data_operation_response"]  # noqa: Y015
     _WhichOneofReturnType__timestamp_ms: _TypeAlias = _typing.Literal["timestamp_ms"]  # noqa: Y015
     _WhichOneofArgType__timestamp_ms: _TypeAlias = _typing.Literal["_timestamp_ms", b"_timestamp_ms"]  # noqa: Y015
     _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
@@ -853,11 +880,179 @@ class ProtocolMessage(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__lid_migration_mapping_sync) -> _WhichOneofReturnType__lid_migration_mapping_sync | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__peer_data_operation_request) -> _WhichOneofReturnType__peer_data_operation_request | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__peer_data_operation_response) -> _WhichOneofReturnType__peer_data_operation_response | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timestamp_ms) -> _WhichOneofReturnType__timestamp_ms | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
 
 Global___ProtocolMessage: _TypeAlias = ProtocolMessage  # noqa: Y015
+
+@_typing.final
+class PeerDataOperationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Placeholder(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        MESSAGE_KEY_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def message_key(self) -> Global___MessageKey: ...
+        def __init__(
+            self,
+            *,
+            message_key: Global___MessageKey | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_message_key", b"_message_key", "message_key", b"message_key"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_message_key", b"_message_key", "message_key", b"message_key"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__message_key: _TypeAlias = _typing.Literal["message_key"]  # noqa: Y015
+        _WhichOneofArgType__message_key: _TypeAlias = _typing.Literal["_message_key", b"_message_key"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__message_key) -> _WhichOneofReturnType__message_key | None: ...
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    PLACEHOLDERS_FIELD_NUMBER: _builtins.int
+    type: Global___PeerDataOperation.ValueType
+    @_builtins.property
+    def placeholders(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerDataOperationRequest.Placeholder]: ...
+    def __init__(
+        self,
+        *,
+        type: Global___PeerDataOperation.ValueType | None = ...,
+        placeholders: _abc.Iterable[Global___PeerDataOperationRequest.Placeholder] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "type", b"type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "placeholders", b"placeholders", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+
+Global___PeerDataOperationRequest: _TypeAlias = PeerDataOperationRequest  # noqa: Y015
+
+@_typing.final
+class PeerDataOperationResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Resent(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        WEB_MESSAGE_INFO_FIELD_NUMBER: _builtins.int
+        web_message_info: _builtins.bytes
+        """WebMessageInfo"""
+        def __init__(
+            self,
+            *,
+            web_message_info: _builtins.bytes | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_web_message_info", b"_web_message_info", "web_message_info", b"web_message_info"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_web_message_info", b"_web_message_info", "web_message_info", b"web_message_info"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__web_message_info: _TypeAlias = _typing.Literal["web_message_info"]  # noqa: Y015
+        _WhichOneofArgType__web_message_info: _TypeAlias = _typing.Literal["_web_message_info", b"_web_message_info"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__web_message_info) -> _WhichOneofReturnType__web_message_info | None: ...
+
+    @_typing.final
+    class Result(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        RESENT_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def resent(self) -> Global___PeerDataOperationResponse.Resent: ...
+        def __init__(
+            self,
+            *,
+            resent: Global___PeerDataOperationResponse.Resent | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_resent", b"_resent", "resent", b"resent"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_resent", b"_resent", "resent", b"resent"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__resent: _TypeAlias = _typing.Literal["resent"]  # noqa: Y015
+        _WhichOneofArgType__resent: _TypeAlias = _typing.Literal["_resent", b"_resent"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__resent) -> _WhichOneofReturnType__resent | None: ...
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    STANZA_ID_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    type: Global___PeerDataOperation.ValueType
+    stanza_id: _builtins.str
+    """of the request"""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___PeerDataOperationResponse.Result]: ...
+    def __init__(
+        self,
+        *,
+        type: Global___PeerDataOperation.ValueType | None = ...,
+        stanza_id: _builtins.str | None = ...,
+        results: _abc.Iterable[Global___PeerDataOperationResponse.Result] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stanza_id", b"_stanza_id", "_type", b"_type", "stanza_id", b"stanza_id", "type", b"type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stanza_id", b"_stanza_id", "_type", b"_type", "results", b"results", "stanza_id", b"stanza_id", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__stanza_id: _TypeAlias = _typing.Literal["stanza_id"]  # noqa: Y015
+    _WhichOneofArgType__stanza_id: _TypeAlias = _typing.Literal["_stanza_id", b"_stanza_id"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stanza_id) -> _WhichOneofReturnType__stanza_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+
+Global___PeerDataOperationResponse: _TypeAlias = PeerDataOperationResponse  # noqa: Y015
+
+@_typing.final
+class WebMessageInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    MESSAGE_TIMESTAMP_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    message_timestamp: _builtins.int
+    participant: _builtins.str
+    @_builtins.property
+    def key(self) -> Global___MessageKey: ...
+    @_builtins.property
+    def message(self) -> Global___Message: ...
+    def __init__(
+        self,
+        *,
+        key: Global___MessageKey | None = ...,
+        message: Global___Message | None = ...,
+        message_timestamp: _builtins.int | None = ...,
+        participant: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_key", b"_key", "_message", b"_message", "_message_timestamp", b"_message_timestamp", "_participant", b"_participant", "key", b"key", "message", b"message", "message_timestamp", b"message_timestamp", "participant", b"participant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_key", b"_key", "_message", b"_message", "_message_timestamp", b"_message_timestamp", "_participant", b"_participant", "key", b"key", "message", b"message", "message_timestamp", b"message_timestamp", "participant", b"participant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__key: _TypeAlias = _typing.Literal["key"]  # noqa: Y015
+    _WhichOneofArgType__key: _TypeAlias = _typing.Literal["_key", b"_key"]  # noqa: Y015
+    _WhichOneofReturnType__message: _TypeAlias = _typing.Literal["message"]  # noqa: Y015
+    _WhichOneofArgType__message: _TypeAlias = _typing.Literal["_message", b"_message"]  # noqa: Y015
+    _WhichOneofReturnType__message_timestamp: _TypeAlias = _typing.Literal["message_timestamp"]  # noqa: Y015
+    _WhichOneofArgType__message_timestamp: _TypeAlias = _typing.Literal["_message_timestamp", b"_message_timestamp"]  # noqa: Y015
+    _WhichOneofReturnType__participant: _TypeAlias = _typing.Literal["participant"]  # noqa: Y015
+    _WhichOneofArgType__participant: _TypeAlias = _typing.Literal["_participant", b"_participant"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__key) -> _WhichOneofReturnType__key | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__message) -> _WhichOneofReturnType__message | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__message_timestamp) -> _WhichOneofReturnType__message_timestamp | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__participant) -> _WhichOneofReturnType__participant | None: ...
+
+Global___WebMessageInfo: _TypeAlias = WebMessageInfo  # noqa: Y015
 
 @_typing.final
 class LidMigrationMappingSync(_message.Message):

@@ -33,6 +33,11 @@ export class Backlog {
 		this.entries.set(attrs, { since: this.now(), id: attrs.id, reporting: false });
 	}
 
+	/** Whether a message of that id is being handled. */
+	has(id) {
+		return [...this.entries.values()].some(entry => entry.id === id);
+	}
+
 	/** It is stored, and the gateway is being told. @returns {() => void} to be called when it was */
 	reporting(attrs) {
 		const entry = this.entries.get(attrs);

@@ -3,15 +3,16 @@
 // Baileys hands only the ciphertext to the decrypting code. A listener that runs before Baileys' own notes the stanza under
 // it, so that the plaintext can be stored together with its envelope at the moment the ratchet moves (repository.mjs).
 
-import {
-	areJidsSameUser, decodeMessageNode, isJidNewsletter, isJidStatusBroadcast, isLidUser, jidDecode, jidNormalizedUser
-} from 'baileys';
-import { classify, decodePlaintext } from './content.mjs';
+import { areJidsSameUser, decodeMessageNode, isJidNewsletter, isJidStatusBroadcast } from 'baileys';
+import { envelopeOf, ownPerson } from './addresses.mjs';
 import { reach } from './faults.mjs';
+import { decodePlaintext, read } from './reading.mjs';
 import { Reports } from './reports.mjs';
+import { resentIn } from './resent.mjs';
+import { Unread } from './unread.mjs';
 
-/** How many ids are remembered, to answer a second copy that no longer decrypts. */
-const REMEMBERED = 256;
+/** How many parts of messages are remembered, to answer a second copy that no longer decrypts. */
+const REMEMBERED = 512;
 /** A message with no field, as it would be decrypted: one byte of padding. */
 const NOTHING = Uint8Array.of(1);
 
@@ -19,20 +20,27 @@ export class Inbound {
 	/**
 	 * @param {{
 	 *   spool: import('./spool.mjs').Spool,
+	 *   keys: object,
+	 *   statuses: boolean,
 	 *   me: () => {id: string, lid?: string} | undefined,
 	 *   report: (seq: number, body: object) => void,
-	 *   pollOf: (id: string) => Promise<object | undefined>,
+	 *   learn: (pairs: {lid: string, pn: string}[]) => void,
+	 *   miss: (news: object) => void,
+	 *   pollOf: (id: string) => Promise<import('./polls.mjs').PollKey | null>,
 	 *   onSpoolFailure: (error: Error) => void,
 	 *   log: (text: string) => void,
 	 *   backlog: import('./backlog.mjs').Backlog,
-	 * }} link
+	 * }} link `statuses`: whether posts on the status list are told; `learn`: told which number and LID are one person
 	 */
 	constructor(link) {
 		this.link = link;
+		this.unread = new Unread(link.miss);
 		this.reports = new Reports({
 			report: link.report,
 			pollOf: link.pollOf,
-			ownAddresses: () => [link.me()?.id, link.me()?.lid].filter(Boolean).map(jid => jidNormalizedUser(jid)),
+			expects: id => this.unread.has(id) || link.backlog.has(id),
+			me: link.me,
+			keys: link.keys,
 			log: link.log
 		});
 		/** @type {WeakMap<Uint8Array, object>} */
@@ -46,19 +54,48 @@ export class Inbound {
 		/** Messages of the offline queue that are not through yet. @type {Set<object>} */
 		this.offline = new Set();
 		this.onOfflineDone = null;
+		/** Messages that the server said were to come out of its offline queue, and those that came. */
+		this.announced = null;
+		this.received = 0;
 	}
 
 	/** Report what an earlier link left. */
 	async replay() {
+		let strange = 0;
 		for (const { seq, entry } of await this.link.spool.load(this.link.log)) {
-			if (entry.body) {
-				this.waitNotice(seq, entry.key);
-				this.reports.after(() => this.reports.report(seq, entry.body));
-				continue;
+			const { key, me, body, envelope, plaintext } = entry;
+			if (this.isOfAnother(me)) {
+				strange += 1;
+				await this.setAside(seq, envelope);
+			} else if (body) {
+				this.wait(seq, key, NOTHING);
+				this.reports.after(() => this.reports.report(seq, body));
+			} else {
+				this.wait(seq, key, plaintext);
+				this.reports.add(seq, envelope, decodePlaintext(plaintext));
 			}
-			this.waiting.set(entry.key, { seq, plaintext: entry.plaintext });
-			this.keyOfSequence.set(seq, entry.key);
-			this.reports.add(seq, entry.envelope, decodePlaintext(entry.plaintext));
+		}
+		if (strange) {
+			this.link.log('the spool held messages of the account that was linked before: set aside as .foreign');
+		}
+	}
+
+	wait(seq, key, plaintext) {
+		this.waiting.set(key, { seq, plaintext });
+		this.keyOfSequence.set(seq, key);
+	}
+
+	/** Whether an account was linked since that is not this one. Both numbers and LIDs of one account may change, not at once. */
+	isOfAnother(then) {
+		const now = ownPerson(this.link.me());
+		return Boolean(then?.phone && now.phone && then.phone !== now.phone && !(then.lid && then.lid === now.lid));
+	}
+
+	/** @param {object | undefined} envelope of a message; a notice has none, and is not missed */
+	async setAside(seq, envelope) {
+		await this.link.spool.setAside(seq, 'foreign');
+		if (envelope) {
+			this.unread.tell(envelope, 'other_account');
 		}
 	}
 
@@ -67,17 +104,25 @@ export class Inbound {
 		if (!isJidNewsletter(node.attrs.from)) {
 			this.link.backlog.note(node.attrs);
 		}
+		if (node.attrs.offline !== undefined) {
+			this.received += 1;
+		}
 		if (!Array.isArray(node.content)) {
 			return;
 		}
 		this.dropForeignPlaintext(node);
 		const ciphertexts = node.content.filter(child => child.tag === 'enc' && child.content instanceof Uint8Array);
-		const stanza = { node, left: ciphertexts.length };
-		ciphertexts.forEach(child => this.stanzas.set(child.content, stanza));
+		const stanza = { node, left: ciphertexts.length, parts: ciphertexts.length, failure: null };
+		ciphertexts.forEach((child, part) => this.stanzas.set(child.content, { stanza, part }));
 		if (node.attrs.offline !== undefined && ciphertexts.some(child => child.attrs.type !== 'msmsg')) {
 			this.offline.add(stanza);
 		}
 		keepInLine(node);
+	}
+
+	/** What the server says is to come. @param {{message?: string}} attrs of `offline_preview` */
+	announce({ message }) {
+		this.announced = Number.isSafeInteger(Number(message)) ? Number(message) : null;
 	}
 
 	/**
@@ -85,12 +130,7 @@ export class Inbound {
 	 * it makes Baileys acknowledge the stanza and forget it (source: Socket/messages-recv.js handleMessage).
 	 */
 	dropForeignPlaintext(node) {
-		if (!node.content.some(child => child.tag === 'plaintext')) {
-			return;
-		}
-		const me = this.link.me();
-		const own = areJidsSameUser(node.attrs.from, me?.id) || areJidsSameUser(node.attrs.from, me?.lid);
-		if (own && node.attrs.category === 'peer') {
+		if (!node.content.some(child => child.tag === 'plaintext') || (this.isOwn(node.attrs.from) && isPeer(node))) {
 			return;
 		}
 		node.content = node.content.filter(child => child.tag !== 'plaintext');
@@ -99,9 +139,14 @@ export class Inbound {
 		}
 	}
 
+	isOwn(jid) {
+		const me = this.link.me();
+		return areJidsSameUser(jid, me?.id) || areJidsSameUser(jid, me?.lid);
+	}
+
 	/** @param {Uint8Array} ciphertext @param {object} keys Baileys' key store */
 	async arrivalOf(ciphertext, keys) {
-		const stanza = this.stanzas.get(ciphertext);
+		const { stanza, part } = this.stanzas.get(ciphertext) ?? {};
 		const me = this.link.me();
 		if (!stanza || !me) {
 			return null;
@@ -109,41 +154,84 @@ export class Inbound {
 		try {
 			const { fullMessage, author } = decodeMessageNode(stanza.node, me.id, me.lid ?? '');
 			const envelope = await envelopeOf(fullMessage, author, stanza.node.attrs, me, keys);
-			return { stanza, envelope, key: `${envelope.chat}|${envelope.sender}|${envelope.message_id}` };
+			return { stanza, part, author, envelope, key: keyOf(envelope) };
 		} catch {
 			return null;
 		}
 	}
 
-	/** Make the message durable. Runs inside the key transaction; a failure must undo it, and ends the link. */
-	async keep(arrival, plaintext) {
-		const message = this.waiting.has(arrival.key) ? null : this.reportable(arrival, plaintext);
-		if (!message) {
-			return null;
+	/**
+	 * Make durable what the gateway is to hear of. Runs inside the key transaction; a failure must undo it, and ends the link:
+	 * what was written until then is reported by the next link, and the server's second copy is the same message.
+	 * @param {Uint8Array} plaintext
+	 * @param {object | null} message what it says; null: it cannot be read
+	 * @returns {Promise<object[]>} what was kept
+	 */
+	async keep(arrival, plaintext, message) {
+		const kept = [];
+		for (const found of message ? await this.reportable(arrival, plaintext, message) : []) {
+			const { key, envelope } = found;
+			const seq = this.link.spool.nextSequence();
+			await this.write(seq, { key, envelope, plaintext: found.plaintext });
+			kept.push({ seq, ...found });
 		}
-		const seq = this.link.spool.nextSequence();
-		try {
-			await this.link.spool.write(seq, { key: arrival.key, envelope: arrival.envelope, plaintext });
-		} catch (error) {
-			this.link.onSpoolFailure(error);
-			throw error;
-		}
-		reach('after_spool');
-		return { seq, plaintext, message };
+		return kept;
 	}
 
-	/** The decoded message if the gateway is to hear of it, else null. */
-	reportable(arrival, plaintext) {
-		const { chat } = arrival.envelope;
-		if (isJidStatusBroadcast(chat) || isJidNewsletter(chat) || arrival.stanza.node.attrs.category === 'peer') {
-			return null;
-		}
+	/** The messages in it that the gateway is to hear of: one at most, or those that our phone was asked to send again. */
+	async reportable({ envelope, key, stanza }, plaintext, message) {
+		const me = this.link.me();
 		try {
-			const message = decodePlaintext(plaintext);
-			return classify(message) ? message : null;
+			const found = !isPeer(stanza.node)
+				? [{ key, envelope, plaintext, message }]
+				: envelope.from_me
+					? await resentIn(message, me, this.link.keys, this.unread)
+					: [];
+			return found.filter(item => this.isNews(item));
 		} catch {
-			return null;
+			return [];
 		}
+	}
+
+	isNews({ key, envelope: { chat }, message }) {
+		const known = this.waiting.has(key) || this.recent.has(key);
+		const wanted = isJidStatusBroadcast(chat) ? this.link.statuses : !isJidNewsletter(chat);
+		return !known && wanted && read(message) !== null;
+	}
+
+	/** The key transaction failed: the message was not consumed and will come again. */
+	async discard(kept) {
+		for (const { seq } of kept) {
+			await this.link.spool.remove(seq).catch(() => {});
+		}
+	}
+
+	/** The ratchet step is durable, and so is the message: tell the gateway. */
+	committed({ key, part, stanza }, kept) {
+		this.remember(partOf(key, part));
+		kept.forEach((item, index) => {
+			this.wait(item.seq, item.key, item.plaintext);
+			this.unread.came(item.envelope.message_id);
+			const last = index === kept.length - 1;
+			const done = last ? this.link.backlog.reporting(stanza.node.attrs) : undefined;
+			this.reports.add(item.seq, item.envelope, item.message, done);
+		});
+		this.passed(stanza);
+	}
+
+	/**
+	 * The plaintext for a copy that no longer decrypts because the first one was consumed: Baileys then sends the ordinary
+	 * receipt instead of asking the sender for another copy. Null if the message is not known.
+	 */
+	knownPlaintext({ envelope, key, part, stanza }, error) {
+		const waiting = this.waiting.get(key)?.plaintext;
+		const known = waiting ?? (this.recent.has(key) || this.recent.has(partOf(key, part)) ? NOTHING : null);
+		const last = part === stanza.parts - 1;
+		stanza.failure = last && !known ? { envelope, error } : null;
+		this.passed(stanza);
+		// The keys of a group come before the message, and were taken with the step that read them. The message itself shows
+		// whether they are there.
+		return known ?? (!last && this.unread.isUsed(error) ? NOTHING : null);
 	}
 
 	/**
@@ -169,48 +257,19 @@ export class Inbound {
 	async spoolNotices(notices, complete) {
 		await complete;
 		for (const { key, body, seq } of notices) {
-			try {
-				await this.link.spool.write(seq, { key, body });
-			} catch (error) {
-				this.link.onSpoolFailure(error);
-				throw error;
-			}
-			reach('after_spool');
-			this.waitNotice(seq, key);
+			await this.write(seq, { key, body });
+			this.wait(seq, key, NOTHING);
 		}
 	}
 
-	waitNotice(seq, key) {
-		this.waiting.set(key, { seq, plaintext: NOTHING });
-		this.keyOfSequence.set(seq, key);
-	}
-
-	/** The key transaction failed: the message was not consumed and will come again. */
-	async discard(kept) {
-		if (kept) {
-			await this.link.spool.remove(kept.seq).catch(() => {});
+	async write(seq, entry) {
+		try {
+			await this.link.spool.write(seq, { me: ownPerson(this.link.me()), ...entry });
+		} catch (error) {
+			this.link.onSpoolFailure(error);
+			throw error;
 		}
-	}
-
-	/** The ratchet step is durable, and so is the message: tell the gateway. */
-	committed(arrival, kept) {
-		this.remember(arrival.key);
-		if (kept) {
-			this.waiting.set(arrival.key, { seq: kept.seq, plaintext: kept.plaintext });
-			this.keyOfSequence.set(kept.seq, arrival.key);
-			this.reports.add(kept.seq, arrival.envelope, kept.message, this.link.backlog.reporting(arrival.stanza.node.attrs));
-		}
-		this.passed(arrival.stanza);
-	}
-
-	/**
-	 * The plaintext for a copy that no longer decrypts because the first one was consumed: Baileys then sends the ordinary
-	 * receipt instead of asking the sender for another copy. Null if the message is not known.
-	 */
-	knownPlaintext(arrival) {
-		this.passed(arrival.stanza);
-		const waiting = this.waiting.get(arrival.key);
-		return waiting ? waiting.plaintext : this.recent.has(arrival.key) ? NOTHING : null;
+		reach('after_spool');
 	}
 
 	/** The gateway has stored it. @param {number} seq */
@@ -238,8 +297,22 @@ export class Inbound {
 
 	passed(stanza) {
 		stanza.left -= 1;
-		if (stanza.left <= 0 && this.offline.delete(stanza) && this.offline.size === 0) {
+		if (stanza.left > 0) {
+			return;
+		}
+		if (stanza.failure) {
+			this.missed(stanza);
+		}
+		if (this.offline.delete(stanza) && this.offline.size === 0) {
 			this.onOfflineDone?.();
+		}
+	}
+
+	missed({ node, failure: { envelope, error } }) {
+		const { chat } = envelope;
+		const told = isJidStatusBroadcast(chat) ? this.link.statuses : !isJidNewsletter(chat);
+		if (told && !isPeer(node)) {
+			this.unread.failed(envelope, error);
 		}
 	}
 
@@ -261,6 +334,7 @@ export class Inbound {
 
 	close() {
 		this.onOfflineDone = null;
+		this.reports.close();
 		this.offline.clear();
 		this.waiting.clear();
 		this.keyOfSequence.clear();
@@ -277,29 +351,15 @@ function keepInLine(node) {
 	node.attrs.offline ??= '0';
 }
 
-async function envelopeOf(message, author, attrs, me, keys) {
-	const fromMe = Boolean(message.key.fromMe);
-	const sender = jidNormalizedUser(fromMe && !isLidUser(author) ? me.id : author);
-	const user = jidDecode(sender)?.user ?? '';
-	const lid = isLidUser(sender) ? user : null;
-	const phone = lid ? null : user;
-	const alternate = jidDecode(
-		(lid ? (attrs.participant_pn ?? attrs.sender_pn) : (attrs.participant_lid ?? attrs.sender_lid)) ?? ''
-	)?.user;
-	return {
-		message_id: message.key.id,
-		chat: jidNormalizedUser(message.key.remoteJid),
-		sender,
-		sender_phone: phone ?? (fromMe ? jidDecode(me.id)?.user : null) ?? alternate ?? (await mapped(keys, `${lid}_reverse`)),
-		sender_lid: lid ?? (fromMe ? jidDecode(me.lid ?? '')?.user : null) ?? alternate ?? (await mapped(keys, phone)),
-		from_me: fromMe,
-		push_name: message.pushName ?? null,
-		timestamp: Number(message.messageTimestamp) || 0
-	};
+function isPeer(node) {
+	return node.attrs.category === 'peer';
 }
 
-/** What the account already knows about this identity; asks nobody. */
-async function mapped(keys, id) {
-	const found = await keys.get('lid-mapping', [id]);
-	return typeof found[id] === 'string' ? found[id] : null;
+function keyOf({ chat, sender, message_id: id }) {
+	return `${chat}|${sender}|${id}`;
+}
+
+/** A message in a group may have two parts: the sender's key, and what was written. */
+function partOf(key, part) {
+	return `${key}|${part}`;
 }

@@ -10,6 +10,7 @@ import { Ending } from './ending.mjs';
 import { Gate } from './gate.mjs';
 import { Inbound } from './inbound.mjs';
 import { KeyStore } from './keystore.mjs';
+import { Mappings } from './mappings.mjs';
 import { Media } from './media.mjs';
 import { Notices } from './notices.mjs';
 import { Pairing } from './pairing.mjs';
@@ -46,7 +47,7 @@ export class Link {
 		this.loggedIn = false;
 		this.login = Promise.withResolvers();
 		this.isOpen = false;
-		/** How many were in the offline queue, from its end until it is told. @type {number | null} */
+		/** What was in the offline queue, from its end until it is told. @type {object | null} */
 		this.caughtUp = null;
 		this.aborting = new AbortController();
 		this.ending = new Ending();
@@ -59,11 +60,16 @@ export class Link {
 		});
 		this.sends = new Sends(settings.ack_timeout_ms, result => this.tell('sent', result));
 		this.spool = new Spool(settings.spool_dir, this.instance, settings.spool_key, settings.spool_flush);
+		this.mappings = new Mappings({ me: () => this.creds?.me, tell: person => this.tell('mapping', person) });
 		this.inbound = new Inbound({
 			spool: this.spool,
+			keys: { get: (kind, ids) => this.keys.get(kind, ids) },
+			statuses: settings.statuses ?? false,
 			me: () => this.creds?.me,
 			report: (seq, body) => this.report(seq, body),
-			pollOf: id => this.requests.messageAgain(id),
+			learn: pairs => this.mappings.note(pairs),
+			miss: news => this.tell('missed', news),
+			pollOf: id => this.ask('need_poll', { id }),
 			onSpoolFailure: () => this.abort('spool_failed'),
 			log: text => host.log('warning', text),
 			backlog: this.vitals.backlog
@@ -300,6 +306,7 @@ export class Link {
 			}
 		});
 		ws.prependListener('CB:success', () => this.onLogin());
+		ws.on('CB:ib,,offline_preview', node => this.inbound.announce(getBinaryNodeChild(node, 'offline_preview')?.attrs ?? {}));
 		ws.on('CB:ib,,offline', node => this.onOffline(node));
 		// Baileys listens for it and then does nothing: the connection would hang.
 		ws.on('unexpected-response', () => this.abort('upgrade_refused'));
@@ -373,7 +380,7 @@ export class Link {
 	onOffline(node) {
 		const count = Number(getBinaryNodeChild(node, 'offline')?.attrs.count ?? 0) || 0;
 		this.inbound.whenOfflineDone(OFFLINE_PATIENCE_MS, () => {
-			this.caughtUp = count;
+			this.caughtUp = { offline_count: count, announced: this.inbound.announced, received: this.inbound.received };
 			this.tellCaughtUp();
 		});
 	}
@@ -381,7 +388,7 @@ export class Link {
 	/** The offline queue may be through before the login is; the gateway hears of it after the login. */
 	tellCaughtUp() {
 		if (this.isOpen && !this.ended && this.caughtUp !== null) {
-			this.tell('caught_up', { offline_count: this.caughtUp, announced: null, received: 0 });
+			this.tell('caught_up', this.caughtUp);
 			this.caughtUp = null;
 		}
 	}

@@ -1,51 +1,104 @@
-// What was received is told to the gateway in the order it came, also when something has to be looked up first: a vote is
-// read with the poll's secret, which only the gateway keeps over restarts. The spool holds the vote as it was received, so
-// it is read anew at each replay, and one that cannot be looked up now waits there for the next link.
+// What was received is told to the gateway in the order it came, also when something has to be looked up first: the people a
+// message names, or the poll that a vote is on. The spool holds messages as they were received, so they are read anew at each
+// replay; one that cannot be looked up now waits there for the next link.
 
-import { classify, rawJson } from './content.mjs';
-import { pollUpdateOf, readVote } from './polls.mjs';
+import { known, ownPerson } from './addresses.mjs';
+import { around, peopleIn } from './context.mjs';
+import { pollUpdateOf } from './polls.mjs';
+import { rawJson, read } from './reading.mjs';
+import { digitsOf } from './stanzas.mjs';
+import { Votes } from './votes.mjs';
+
+/** Kept by another version, which knew more: it is told all the same. */
+const NOT_UNDERSTOOD = { type: 'other', text: null, target: null, details: {}, context: null };
 
 export class Reports {
 	/**
 	 * @param {{
 	 *   report: (seq: number, body: object) => void,
-	 *   pollOf: (id: string) => Promise<object | undefined>,
-	 *   ownAddresses: () => string[],
+	 *   pollOf: (id: string) => Promise<import('./polls.mjs').PollKey | null>,
+	 *   expects: (id: string) => boolean,
+	 *   me: () => {id: string, lid?: string} | undefined,
+	 *   keys: object,
 	 *   log: (text: string) => void,
-	 * }} link `pollOf`: our message of that id, undefined when it is not ours
+	 * }} link
 	 */
 	constructor(link) {
 		this.link = link;
 		this.waiting = 0;
 		this.line = Promise.resolve();
+		this.votes = new Votes(link, ({ seq, envelope, message }) => this.tellVote(seq, envelope, message, true));
 	}
 
 	/** @param {() => void} done told when it was reported, or waits for the next link */
 	add(seq, envelope, message, done = () => {}) {
-		const body = { ...envelope, ...classify(message), raw: rawJson(message) };
-		const update = pollUpdateOf(message);
-		if (!update && this.waiting === 0) {
-			this.report(seq, body);
+		const said = read(message) ?? NOT_UNDERSTOOD;
+		if (said.type === 'vote') {
+			this.tellVote(seq, envelope, message, false, done);
+			return;
+		}
+		const strangers = this.strangersIn(said.context, envelope);
+		const tell = people => {
+			this.report(seq, this.bodyOf(envelope, message, said, people));
+			this.votes.told(message, envelope);
+		};
+		if (strangers.length === 0 && this.waiting === 0) {
+			tell(new Map());
 			done();
 		} else {
-			this.inLine(async () => {
-				try {
-					const vote = update ? await this.read(update, envelope) : {};
-					this.report(seq, { ...body, ...vote });
-				} finally {
-					done();
-				}
-			});
+			this.inLine(async () => tell(await this.lookUp(strangers)), done);
 		}
+	}
+
+	/** @param {boolean} last whether it must not wait for its poll (again) */
+	tellVote(seq, envelope, message, last, done) {
+		const update = pollUpdateOf(message);
+		const id = update.pollCreationMessageKey?.id ?? null;
+		this.inLine(async () => {
+			const options = await this.votes.read(update, envelope);
+			if (options || last || !this.votes.postpone(id, { seq, envelope, message })) {
+				const body = this.bodyOf(envelope, message, read(message), new Map());
+				this.report(seq, { ...body, poll_id: id, options });
+			}
+		}, done);
+	}
+
+	bodyOf(envelope, message, said, people) {
+		const { type, text, target, details, context } = said;
+		const who = jid => people.get(jid) ?? this.near(jid, envelope) ?? digitsOf(jid);
+		return { ...envelope, type, text, target, details: { ...details, ...around(context, who) }, raw: rawJson(message) };
+	}
+
+	/** Those whom a message names and who are not in the chat as far as one can see. */
+	strangersIn(context, envelope) {
+		return peopleIn(context).filter(jid => !this.near(jid, envelope));
+	}
+
+	/** Whoever is known without asking: the account itself, the sender, the partner of a direct chat. */
+	near(jid, envelope) {
+		const { phone, lid } = digitsOf(jid);
+		const people = [
+			ownPerson(this.link.me()),
+			{ phone: envelope.sender_phone, lid: envelope.sender_lid },
+			{ phone: envelope.chat_phone, lid: envelope.chat_lid }
+		];
+		return people.find(person => (phone && person.phone === phone) || (lid && person.lid === lid)) ?? null;
+	}
+
+	async lookUp(jids) {
+		if (jids.length === 0) {
+			return new Map();
+		}
+		const people = await known(this.link.keys, jids.map(jid => [jid]));
+		return new Map(jids.map((jid, index) => [jid, people[index]]));
 	}
 
 	/**
 	 * What strangers wrote may hold half a surrogate pair, which is no UTF-8: the other end would refuse the frame, and with it
-	 * this whole process.
+	 * this whole process. Nor can every database hold the character NUL.
 	 */
 	report(seq, body) {
-		const clean = value => (typeof value === 'string' ? value.toWellFormed() : Array.isArray(value) ? value.map(clean) : value);
-		this.link.report(seq, Object.fromEntries(Object.entries(body).map(([name, value]) => [name, clean(value)])));
+		this.link.report(seq, clean(body));
 	}
 
 	/** Calls `done` when everything added so far has been told. */
@@ -57,23 +110,34 @@ export class Reports {
 		}
 	}
 
-	inLine(step) {
+	inLine(step, done = () => {}) {
 		this.waiting += 1;
 		this.line = this.line
 			.then(step)
 			.catch(error => {
 				if (error.message !== 'link closed') {
-					this.link.log('a received vote could not be looked up: it waits in the spool');
+					this.link.log('what a received message is about could not be looked up: it waits in the spool');
 				}
 			})
-			.finally(() => (this.waiting -= 1));
+			.finally(() => {
+				this.waiting -= 1;
+				done();
+			});
 	}
 
-	async read(update, { sender, sender_phone: phone, sender_lid: lid }) {
-		const id = update.pollCreationMessageKey?.id;
-		const poll = id ? await this.link.pollOf(id) : undefined;
-		const voters = new Set([sender, phone && `${phone}@s.whatsapp.net`, lid && `${lid}@lid`].filter(Boolean));
-		const options = poll ? readVote(update, poll, this.link.ownAddresses(), [...voters]) : null;
-		return { poll_id: options ? id : null, options };
+	close() {
+		this.votes.close();
 	}
+}
+
+function clean(value) {
+	if (typeof value === 'string') {
+		return value.toWellFormed().replaceAll('\0', '\ufffd');
+	}
+	if (Array.isArray(value)) {
+		return value.map(clean);
+	}
+	return value && typeof value === 'object'
+		? Object.fromEntries(Object.entries(value).map(([name, item]) => [name, clean(item)]))
+		: value;
 }

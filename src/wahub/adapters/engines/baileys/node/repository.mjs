@@ -15,7 +15,9 @@
 import { AsyncResource } from 'node:async_hooks';
 import { DEFAULT_CONNECTION_CONFIG } from 'baileys';
 import { reach } from './faults.mjs';
+import { GroupKeys } from './group_keys.mjs';
 import { KeyedMutex } from './mutex.mjs';
+import { decodePlaintext } from './reading.mjs';
 
 const makeRepository = DEFAULT_CONNECTION_CONFIG.makeSignalRepository;
 
@@ -29,6 +31,8 @@ const outside = new AsyncResource('wahub-ratchet');
 export function orderedRepository(inbound) {
 	return (auth, logger, pnToLid) => {
 		const inner = makeRepository(auth, logger, pnToLid);
+		const groupKeys = new GroupKeys(inner);
+		tellMappings(inner.lidMapping, pairs => inbound.link.learn(pairs));
 		const steps = new KeyedMutex();
 		const alone = (key, task) => outside.runInAsyncScope(() => steps.run(key, task));
 
@@ -43,17 +47,19 @@ export function orderedRepository(inbound) {
 			if (!arrival) {
 				return decrypt();
 			}
-			let kept = null;
+			let kept = [];
 			let plaintext;
 			try {
 				plaintext = await auth.keys.transaction(async () => {
 					const decrypted = await decrypt();
-					kept = await inbound.keep(arrival, decrypted);
+					const message = readable(decrypted);
+					await groupKeys.take(message, arrival.author);
+					kept = await inbound.keep(arrival, decrypted, message);
 					return decrypted;
 				}, lockKey);
 			} catch (error) {
 				await inbound.discard(kept);
-				const known = inbound.knownPlaintext(arrival);
+				const known = inbound.knownPlaintext(arrival, error);
 				if (known) {
 					return known;
 				}
@@ -66,6 +72,7 @@ export function orderedRepository(inbound) {
 
 		return {
 			...inner,
+			processSenderKeyDistributionMessage: options => groupKeys.process(options),
 			encryptMessage: options => outbound(options.jid, () => inner.encryptMessage(options)),
 			injectE2ESession: options => outbound(options.jid, () => inner.injectE2ESession(options)),
 			encryptGroupMessage: options => alone(options.group, () => inner.encryptGroupMessage(options)),
@@ -77,4 +84,21 @@ export function orderedRepository(inbound) {
 				alone(options.group, () => consume(options.msg, options.group, () => inner.decryptGroupMessage(options)))
 		};
 	};
+}
+
+/** All ways in which a number and a LID come together end here: stanzas, queries, the phone's news (source: Signal/lid-mapping.js). */
+function tellMappings(lidMapping, learn) {
+	const store = lidMapping.storeLIDPNMappings.bind(lidMapping);
+	lidMapping.storeLIDPNMappings = pairs => {
+		learn(pairs);
+		return store(pairs);
+	};
+}
+
+function readable(plaintext) {
+	try {
+		return decodePlaintext(plaintext);
+	} catch {
+		return null;
+	}
 }

@@ -55,6 +55,12 @@ export class Spool {
 		await unlink(join(this.directory, String(seq).padStart(16, '0'))).catch(ignoreMissing);
 	}
 
+	/** Keep it, under a name that is not read any more. @param {number} seq @param {string} why the ending of that name */
+	async setAside(seq, why) {
+		const path = join(this.directory, String(seq).padStart(16, '0'));
+		await rename(path, `${path}.${why}`).catch(ignoreMissing);
+	}
+
 	/**
 	 * What is there, oldest first.
 	 * @param {(problem: string) => void} report

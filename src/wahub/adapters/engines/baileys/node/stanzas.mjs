@@ -1,6 +1,12 @@
 // What several readers of stanzas need: people by their addresses (a number, a LID, or both), and numbers.
 
-import { areJidsSameUser, isLidUser, isPnUser, jidDecode, jidNormalizedUser } from 'baileys';
+import {
+	areJidsSameUser, isHostedLidUser, isHostedPnUser, isLidUser, isPnUser, jidDecode, jidNormalizedUser
+} from 'baileys';
+
+// Accounts of businesses that are hosted have addresses of their own kind beside the ordinary ones.
+const hasPhone = jid => isPnUser(jid) || isHostedPnUser(jid);
+const hasLid = jid => isLidUser(jid) || isHostedLidUser(jid);
 
 /**
  * The digits of a person, in both address spaces.
@@ -9,12 +15,12 @@ import { areJidsSameUser, isLidUser, isPnUser, jidDecode, jidNormalizedUser } fr
  */
 export function digitsOf(...jids) {
 	const userOf = is => jidDecode(jids.find(jid => jid && is(jidNormalizedUser(jid))))?.user ?? null;
-	return { phone: userOf(isPnUser), lid: userOf(isLidUser) };
+	return { phone: userOf(hasPhone), lid: userOf(hasLid) };
 }
 
 /** Whether it is the address of a person. @param {string | undefined} jid */
 export function isPerson(jid) {
-	return Boolean(jid && (isPnUser(jidNormalizedUser(jid)) || isLidUser(jidNormalizedUser(jid))));
+	return Boolean(jid && (hasPhone(jidNormalizedUser(jid)) || hasLid(jidNormalizedUser(jid))));
 }
 
 /** @param {string | undefined} jid @param {{id: string, lid?: string} | undefined} me */

@@ -1,0 +1,128 @@
+"""The process that takes a message dies at each named point: told exactly once afterwards, whatever kind it is."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from tests.integration.engine.conftest import StartEngine
+from tests.integration.engine.network import Account, Box, new_message_id
+from tests.integration.engine.waiting import until
+
+from wahub.adapters.engines.baileys.engine import BaileysEngine
+from wahub.adapters.engines.baileys.settings import BaileysSettings
+from wahub.domain.instance import Disconnect
+from wahub.domain.message import Poll
+from wahub.ports.engine import CaughtUp, Closed, Inbound
+
+PEER = "15550002222"
+POINTS = ("after_spool", "after_key_commit", "after_receipt")
+IMAGE = {"media": {"kind": "image", "base64": base64.b64encode(b"a picture").decode(), "caption": "survive"}}
+TEXT = {"text": "survive"}
+POLL = Poll("Come?", ("yes", "no"), multiple=False, secret=bytes(range(32)))
+
+
+class Scene:
+    """An account, somebody who writes to it, and an engine that dies when it takes the next message."""
+
+    def __init__(self, box: Box, account: Account, start_engine: StartEngine, settings: BaileysSettings) -> None:
+        self.box = box
+        self.account = account
+        self.engine: BaileysEngine | None = None
+        self._start = start_engine
+        self._settings = settings
+        self.group = ""
+        self.poll = ""
+
+    async def restart(self, fault: str | None = None) -> None:
+        """Another engine process, that dies at this point."""
+        if self.engine is not None:
+            await self.engine.stop()
+        self.engine = await self._start(self._settings, fault=fault)
+
+    async def say(self, to: str, **what: Any) -> str:
+        return str((await self.box.post(f"phones/{PEER}/send", to=to, **what))["messageId"])
+
+    async def vote(self) -> str:
+        return str((await self.box.post(f"phones/{PEER}/vote", pollId=self.poll, options=["no"]))["messageId"])
+
+    async def new_group(self) -> None:
+        made = await self.box.post("groups", subject="Ours", owner=PEER, members=[self.account.number])
+        self.group = str(made["id"])
+        await until(lambda: any(event.body["chat"] == self.group for event in self.account.watcher.all(Inbound)))
+
+    def told(self) -> list[dict[str, Any]]:
+        assert self.account.watcher is not None
+        bodies = [dict(event.body) for event in self.account.watcher.all(Inbound)]
+        return [body for body in bodies if body["type"] not in ("group_update", "call")]
+
+    async def take_all(self) -> None:
+        """What is told so far is stored."""
+        assert self.account.watcher is not None
+        await self.account.watcher.first(CaughtUp)
+        for event in self.account.watcher.all(Inbound):
+            self.account.link.ack_inbound(event.seq)
+
+    async def arrive(self, kind: str) -> str:
+        """A message of that kind is written."""
+        to = self.group if kind.startswith("group") else self.account.number
+        if kind == "vote":
+            return await self.vote()
+        return await self.say(to, **(IMAGE if kind.endswith("image") else TEXT))
+
+    async def prepare(self, kind: str) -> None:
+        """What went before it: nothing, or a message so that keys and sessions are there."""
+        if kind.startswith("group"):
+            await self.new_group()
+        if kind in ("group text", "group image"):
+            await self.say(self.group, text="before")
+            await until(lambda: [body["text"] for body in self.told()][-1:] == ["before"])
+        if kind in ("text", "image", "vote"):
+            await self.say(self.account.number, text="before")
+            await until(lambda: [body["text"] for body in self.told()][-1:] == ["before"])
+        if kind == "vote":
+            self.poll = await self.account.send_poll(PEER, POLL, new_message_id())
+            await self.box.received(PEER, 1)
+        await self.take_all()
+
+    async def dies(self, point: str, kind: str) -> str:
+        """The message of that kind that was being taken when the process died."""
+        await self.restart(point)
+        watcher = await self.account.login(self.engine)
+        await watcher.first(CaughtUp)
+        message = await self.arrive(kind)
+        assert (await watcher.first(Closed)).reason is Disconnect.ENGINE_DIED
+        watcher = await self.account.login(self.engine)
+        await watcher.first(CaughtUp)
+        return message
+
+
+@pytest.fixture
+async def scene(box: Box, start_engine: StartEngine, box_settings: BaileysSettings) -> Scene:
+    scene = Scene(box, Account(box, "15550001111"), start_engine, box_settings)
+    await scene.restart()
+    await scene.account.pair(scene.engine)
+    await box.phone(PEER)
+    return scene
+
+
+def _expected(kind: str) -> tuple[str, str | None]:
+    return ("vote", None) if kind == "vote" else ("image" if kind.endswith("image") else "text", "survive")
+
+
+@pytest.mark.parametrize("kind", ["text", "image", "vote", "group first", "group text", "group image"])
+async def test_it_is_told_exactly_once(scene: Scene, kind: str) -> None:
+    for point in POINTS:
+        await scene.prepare(kind)
+        message = await scene.dies(point, kind)
+        [body] = scene.told()
+        assert (body["message_id"], body["type"], body["text"]) == (message, *_expected(kind)), point
+        if kind == "vote":
+            assert body["options"] == ["no"]
+        # The ratchets still work.
+        after = await scene.say(scene.group or scene.account.number, text="after")
+        await until(lambda after=after: [body["message_id"] for body in scene.told()][1:] == [after])
+        await scene.take_all()
+    stats = await scene.box.get("stats")
+    assert (stats["violations"], stats["messages"]["undecryptable"]) == ([], 0)
