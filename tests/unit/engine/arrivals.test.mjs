@@ -187,6 +187,24 @@ test('arrivals: what cannot be read is told once, and is no gap any more when it
 	assert.deepEqual([texts(all.told), all.missed.length], [['at last'], 2]);
 });
 
+test('arrivals: a message whose text WhatsApp did not keep for us', async () => {
+	const all = scene();
+	const without = (id, type, attrs = PEER) => ({
+		tag: 'message', attrs: { t: '5', id, ...attrs }, content: [{ tag: 'unavailable', attrs: type ? { type } : {} }]
+	});
+	const foreign = { tag: 'message', attrs: { ...PEER, t: '5', id: 'X' }, content: [{ tag: 'plaintext', attrs: {}, content: Buffer.of(0) }] };
+	for (const node of [
+		without('M1'), without('M1'), without('M2', 'view_once'), without('M3', 'hosted_unavailable_fanout'), foreign,
+		without('M4', undefined, { from: 'status@broadcast', participant: '888@lid' })
+	]) {
+		all.inbound.note(node);
+	}
+	await new Promise(setImmediate);
+	assert.deepEqual(all.missed.map(({ id, why }) => [id, why]), [['M1', 'nobody_kept']]);
+	await take(all, stanza(OWN_PHONE), resent(infoOf('M1')));
+	assert.deepEqual(texts(all.told), ['M1']);
+});
+
 test('arrivals: no gap where nothing would be told', async () => {
 	const all = scene();
 	await take(all, stanza({ from: 'status@broadcast', participant: '888@lid' }), new Error('bad mac'));

@@ -111,6 +111,9 @@ export class Inbound {
 			return;
 		}
 		this.dropForeignPlaintext(node);
+		if (isWithoutText(node)) {
+			void this.noteAbsent(node);
+		}
 		const ciphertexts = node.content.filter(child => child.tag === 'enc' && child.content instanceof Uint8Array);
 		const stanza = { node, left: ciphertexts.length, parts: ciphertexts.length, failure: null };
 		ciphertexts.forEach((child, part) => this.stanzas.set(child.content, { stanza, part }));
@@ -118,6 +121,18 @@ export class Inbound {
 			this.offline.add(stanza);
 		}
 		keepInLine(node);
+	}
+
+	/** A message whose text WhatsApp has not for this device: Baileys asks the phone for it. */
+	async noteAbsent(node) {
+		const me = this.link.me();
+		try {
+			const { fullMessage, author } = decodeMessageNode(node, me.id, me.lid ?? '');
+			const envelope = await envelopeOf(fullMessage, author, node.attrs, me, this.link.keys);
+			this.missed({ node, failure: { envelope, error: null } });
+		} catch {
+			// No message, or the link has ended.
+		}
 	}
 
 	/** What the server says is to come. @param {{message?: string}} attrs of `offline_preview` */
@@ -349,6 +364,17 @@ export class Inbound {
  */
 function keepInLine(node) {
 	node.attrs.offline ??= '0';
+}
+
+/** What is meant for other devices only, or to be seen once, is not missing here (source: Socket/messages-recv.js handleMessage). */
+const NOT_FOR_US = new Set([
+	'view_once', 'view_once_unavailable_fanout', 'bot_unavailable_fanout', 'hosted_unavailable_fanout'
+]);
+
+function isWithoutText({ content }) {
+	const unavailable = content.find(child => child.tag === 'unavailable');
+	const text = content.some(child => child.tag === 'enc' || child.tag === 'plaintext');
+	return !text && Boolean(unavailable) && !NOT_FOR_US.has(unavailable.attrs.type);
 }
 
 function isPeer(node) {

@@ -27,11 +27,11 @@ export class Unread {
 		return this.envelopes.get(id);
 	}
 
-	/** @param {object} envelope @param {Error} error of the decryption */
+	/** @param {object} envelope @param {Error | null} error of the decryption; null: there was nothing to decrypt */
 	failed(envelope, error) {
 		this.envelopes.set(envelope.message_id, envelope);
 		forgetOldest(this.envelopes);
-		this.tell(envelope, this.isUsed(error) ? 'key_used' : 'undecryptable');
+		this.tell(envelope, error === null ? 'nobody_kept' : this.isUsed(error) ? 'key_used' : 'undecryptable');
 	}
 
 	/** @param {{message_id: string, chat: string, sender: string, timestamp: number}} where @param {string} why a constant word */
