@@ -25,14 +25,14 @@ from wahub.services import inbox
 
 LATE_SPOOL = {
     "repository.mjs": {
-        "kept = await inbound.keep(arrival, decrypted);": "",
+        "kept = await inbound.keep(arrival, decrypted, message);": "",
         "inbound.committed(arrival, kept);": "inbound.owed.push({ arrival, plaintext });",
     },
     "inbound.mjs": {
         "this.waiting = new Map();": "this.waiting = new Map();\n\t\tthis.owed = [];",
         "\tremember(key) {": """\tasync receiptLeft() {
 \t\tfor (const { arrival, plaintext } of this.owed.splice(0)) {
-\t\t\tthis.committed(arrival, await this.keep(arrival, plaintext));
+\t\t\tthis.committed(arrival, await this.keep(arrival, plaintext, decodePlaintext(plaintext)));
 \t\t}
 \t}
 
