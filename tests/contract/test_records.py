@@ -13,10 +13,10 @@ from tests.contract.makers import (
     add_delivery,
     add_entries,
     add_instance,
+    add_received,
     make_delivery,
     make_entry,
     make_instance,
-    add_received,
     make_received,
 )
 
