@@ -86,7 +86,7 @@ class ApiDeps:
     post_test: Callable[[Instance, str], Awaitable[Tried | None]] | None = None
     """Posts `webhook_test` with that event id now; None where nothing is posted."""
     get_media: GetMedia = _no_media
-    """Gives the file of a message, fetched if need be; raises CallerErrors."""
+    """Gives the file of a message, fetched if need be; raises CallerErrors, MediaBrokenError, MediaUnavailableError."""
     stopping: Callable[[], bool] = lambda: False
     """Whether the gateway is about to end: streams end then."""
     fault: Callable[[str], None] = _nothing

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, Response
 from wahub.api.deps import ApiDeps
 from wahub.api.hub import path_id
 from wahub.api.problems import problem
-from wahub.domain.errors import MediaUnavailableError
+from wahub.domain.errors import MediaBrokenError, MediaUnavailableError
 from wahub.domain.ids import MessageId
 from wahub.domain.media import UNKNOWN_TYPE
 
@@ -32,8 +32,10 @@ class MediaRoutes:
         """The file, or a part of it (`Range`); 304 when the caller has it (`If-None-Match`)."""
         try:
             ready = await self.deps.get_media(path_id(request), MessageId(request.path_params["message"]))
+        except MediaBrokenError as error:
+            return problem(502, str(error))
         except MediaUnavailableError as error:
-            return problem(error.status, str(error), {"Retry-After": str(error.retry_after)})
+            return problem(503, str(error), {"Retry-After": str(error.retry_after)})
         tag = f'"{ready.file.sha256}"'
         # The file of a message never changes, but who may see it may.
         cached = {"ETag": tag, "Cache-Control": f"private, max-age={_MAX_AGE}"}

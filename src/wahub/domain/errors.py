@@ -20,15 +20,15 @@ WahubError
 │   ├── NotUnknownError          409  only an unknown fate can be resolved
 │   ├── MediaGoneError           410  WhatsApp no longer has the file
 │   ├── MediaTooLargeError       413
-│   ├── QueueFullError           429
-│   ├── MediaBrokenError         502  WhatsApp did not give the file, or not the one that was sent
-│   └── MediaUnavailableError    503  not now: `retry_after` says when to come again
+│   └── QueueFullError           429
 ├── StaleLeaseError              this worker's lease is gone: stop touching the instance
 ├── StoreBusyError               another worker holds the SQLite store
 ├── LinkError
 │   ├── LinkLostError            the link closed before or during a call
 │   ├── EngineDownError          the engine process is not running
-│   └── PairingRefusedError      no pairing code can be had on this link now
+│   ├── PairingRefusedError      no pairing code can be had on this link now
+│   ├── MediaBrokenError         WhatsApp did not give the file, or not the one that was sent
+│   └── MediaUnavailableError    the file cannot be fetched now; `retry_after` says when to ask again
 ├── OvertakenError               what a timer wanted to act on is no more: nothing is done
 └── IllegalTransitionError       the state table forbids it: a bug, never a caller's mistake
 """
@@ -129,22 +129,6 @@ class MediaTooLargeError(CallerError):
         super().__init__(f"The file is larger than {limit} bytes: raise MEDIA_MAX_MB to fetch it")
 
 
-class MediaBrokenError(CallerError):
-    """The media servers had an answer, and it was not the file."""
-
-    status = 502
-
-
-class MediaUnavailableError(CallerError):
-    """The file cannot be fetched at this moment. `retry_after` is in seconds."""
-
-    status = 503
-
-    def __init__(self, text: str, retry_after: int) -> None:
-        super().__init__(text)
-        self.retry_after = retry_after
-
-
 class InstanceExistsError(CallerError):
     def __init__(self, instance: str) -> None:
         super().__init__(f"Instance {instance} already exists")
@@ -210,6 +194,18 @@ class EngineDownError(LinkError):
 
 class PairingRefusedError(LinkError):
     """No pairing code can be had: the text says why, without the number."""
+
+
+class MediaBrokenError(LinkError):
+    """The media servers had an answer, and it was not the file. The text is for the caller."""
+
+
+class MediaUnavailableError(LinkError):
+    """The file cannot be fetched at this moment. The text is for the caller; `retry_after` is in seconds."""
+
+    def __init__(self, text: str, retry_after: int) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class OvertakenError(WahubError):

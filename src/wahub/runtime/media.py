@@ -25,6 +25,7 @@ from wahub.domain.errors import (
     MediaGoneError,
     MediaTooLargeError,
     MediaUnavailableError,
+    WahubError,
 )
 from wahub.domain.ids import InstanceId, MessageId
 from wahub.domain.media import Attached, MediaFile, MediaState, Trouble, file_name, shown_type
@@ -83,7 +84,7 @@ class Media:
     # --- asked for ---------------------------------------------------------------------------------------------------
 
     async def get(self, instance: InstanceId, message_id: MessageId) -> Ready:
-        """The file of a message, fetched if it is not here. CallerErrors say why there is none.
+        """The file of a message, fetched if it is not here. CallerErrors and LinkErrors say why there is none.
 
         Who goes away before it is here does not stop the fetch.
         """
@@ -115,7 +116,7 @@ class Media:
             return Trouble.GONE
         return await asyncio.shield(self._start((instance, message_id), found.attached))
 
-    def _refusal(self, trouble: Trouble) -> CallerError:
+    def _refusal(self, trouble: Trouble) -> WahubError:
         match trouble:
             case Trouble.GONE:
                 return MediaGoneError()

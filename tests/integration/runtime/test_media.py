@@ -19,7 +19,6 @@ from tests.integration.runtime.world import SHOP, World, eventually
 
 from wahub.adapters.disk_blobs import DiskBlobs
 from wahub.domain.errors import (
-    CallerError,
     InstanceNotFoundError,
     MediaBrokenError,
     MediaGoneError,
@@ -27,6 +26,7 @@ from wahub.domain.errors import (
     MediaUnavailableError,
     MessageNotFoundError,
     NoMediaError,
+    WahubError,
 )
 from wahub.domain.ids import InstanceId, MessageId
 from wahub.domain.instance import Disconnect
@@ -210,7 +210,7 @@ async def test_all_who_ask_at_once_share_a_fetch_that_goes_on_when_they_leave(wo
     ],
 )
 async def test_what_goes_wrong_is_told_and_asking_again_tries_again(
-    world: World, files: Files, word: str, error: type[CallerError], kept: str | None
+    world: World, files: Files, word: str, error: type[WahubError], kept: str | None
 ) -> None:
     link = await world.linked()
     await received(world, link, picture())
@@ -475,7 +475,7 @@ async def test_the_file_goes_with_its_message(world: World, files: Files) -> Non
     await received(world, link, picture())
     await files.get()
     before = world.clock.now() + 1.0
-    await world.database.write(lambda tx: tx.retention.blank(SHOP, 0.0, before, 100))
+    await world.database.write(lambda tx: tx.retention.forget(SHOP, before, 100))
     await files.media._sweep.sweep()
     assert (files.left(), await files.row()) == (set(), None)
 
