@@ -225,6 +225,16 @@ async def test_a_phone_that_shall_ask_again_gets_a_damaged_copy(
     assert first != second
 
 
+async def test_a_phone_that_does_not_answer_is_not_asked_again(network: Network, people: tuple[Person, Person]) -> None:
+    client, _ = await pair_of(network, people)
+    network.arm_fault({"number": BOB}, {"noRetry": {}}, 1)
+    asks = {"to": f"{BOB}@s.whatsapp.net", "type": "retry"}
+    for message_id in ("M1", "M2"):
+        client.send(Node("receipt", {"id": message_id, **asks}, [Node("retry", {"count": "1"})]))
+    await settle()
+    assert [stanza.attrs["id"] for stanza in people[1].got if stanza.attrs.get("type") == "retry"] == ["M2"]
+
+
 def test_media_fails_where_it_was_told(network: Network) -> None:
     network.arm_fault({"stanza": "download", "nth": 2}, {"mediaError": {"status": 410}}, None)
     assert [network.media_fault("upload"), network.media_fault("download")] == [None, None]

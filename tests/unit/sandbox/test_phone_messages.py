@@ -309,3 +309,41 @@ def test_malformed_stanzas_do_no_harm(town: Town, attrs: dict[str, str]) -> None
         town.anna.receive(Node(tag, attrs, [Node("enc", {"type": "msg"}, b"\x33"), Node("composing")]))
     assert town.anna.state.inbox.after(0) == []
     assert town.anna.state.presence.after(0) == []
+
+
+def _ask_for(companion: FakeCompanion, phone: Phone, *ids: str) -> None:
+    """A companion asks a phone for messages that it could not read."""
+    request = e2e_pb2.PeerDataOperationRequest(type=e2e_pb2.PLACEHOLDER_MESSAGE_RESEND)
+    for wanted in ids:
+        request.placeholders.add().message_key.id = wanted
+    kind = e2e_pb2.ProtocolMessage.PEER_DATA_OPERATION_REQUEST_MESSAGE
+    protocol = e2e_pb2.ProtocolMessage(type=kind, peer_data_operation_request=request)
+    attrs = {"id": "ASK", "from": str(companion.jid), "category": "peer", "t": "1"}
+    phone.receive(Node("message", attrs, [companion.encrypt(phone.jid, e2e_pb2.Message(protocol_message=protocol))]))
+
+
+def test_a_companion_gets_from_its_phone_what_it_could_not_read(town: Town) -> None:
+    ours = town.companion(town.anna)
+    received = town.ben.send(ANNA, Text("for Anna"))
+    sent = town.anna.send(BEN, Text("from Anna"))
+    _ask_for(ours, town.anna, received, "unknown", sent)
+    stanza = ours.of("message")[-1]
+    assert stanza.attrs["category"] == "peer"
+    answer = ours.read(stanza).protocol_message.peer_data_operation_response
+    assert answer.stanza_id == "ASK"
+    first, unknown, second = (
+        e2e_pb2.WebMessageInfo.FromString(result.resent.web_message_info) for result in answer.results
+    )
+    assert not unknown.HasField("key")
+    assert (first.key.id, first.key.from_me, first.message.conversation) == (received, False, "for Anna")
+    assert (second.key.id, second.key.from_me, second.message.conversation) == (sent, True, "from Anna")
+    assert {first.key.remote_jid, second.key.remote_jid} == {f"{BEN}@s.whatsapp.net"}
+    assert first.message_timestamp == 1_700_000_000
+
+
+def test_nobody_else_gets_messages_of_a_phone(town: Town) -> None:
+    theirs = town.companion(town.ben)
+    secret = town.anna.send(BEN, Text("between us"))
+    before = len(theirs.of("message"))
+    _ask_for(theirs, town.anna, secret)
+    assert len(theirs.of("message")) == before

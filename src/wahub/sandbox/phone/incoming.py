@@ -142,7 +142,7 @@ class Incoming:
                 edit=None,
                 message=message.SerializeToString(),
                 server=envelope.server,
-                at=int(envelope.stanza.attrs.get("t", "0")),
+                at=_seconds(envelope.stanza.attrs.get("t", "")),
             )
         )
 
@@ -213,6 +213,10 @@ def _entry(envelope: Envelope, said: Said) -> dict[str, Any]:
         "deviceId": envelope.device,
     }
     return entry if said.more is None else entry | said.more
+
+
+def _seconds(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
 
 
 def iso_time(seconds: str | None = None) -> str:
