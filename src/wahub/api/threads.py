@@ -144,15 +144,13 @@ class _Shown:
         }
         if message.type == "poll":
             shown["votes"] = [_vote(vote, page) for vote in message.votes]
-        return {**shown, **{name: found for name, found in self._details().items() if name not in shown}}
+        details = with_url(message.details, page.owner.id, message.id)
+        return {**shown, **{name: found for name, found in details.items() if name not in shown}}
 
     def _name(self, author: Contact | None) -> str | None:
         if self.message.author is None:
             return self.page.owner.observed.display_name
         return None if author is None else author.name
-
-    def _details(self) -> dict[str, Any]:
-        return with_url(self.message.details, self.page.owner.id, self.message.id)
 
 
 def _reaction(reaction: Reaction, page: Page) -> dict[str, Any]:
