@@ -14,6 +14,7 @@ from tests.integration.runtime.world import CHAT, SHOP, World, eventually
 from wahub.domain.errors import NotCancellableError, NotUnknownError
 from wahub.domain.ids import ChatId
 from wahub.domain.instance import Disconnect, State
+from wahub.domain.manage import Verdict
 from wahub.domain.outbox import (
     Audience,
     DeliveryMark,
@@ -24,7 +25,6 @@ from wahub.domain.outbox import (
     SendNotStarted,
     SendRefused,
     SendUncertain,
-    Verdict,
 )
 from wahub.domain.pacing import Pace, TypingPolicy, typing_time
 from wahub.ports.engine import OwnIdentity, Paired, Receipted
