@@ -102,6 +102,63 @@ test('keys: a read that was under way during a write is not remembered', async (
 	assert.deepEqual(await store.get('session', ['a']), { a: { v: 'new' } });
 });
 
+test('keys: with a socket to hold, a change is read at once and no frame overtakes it', async () => {
+	const { store, writes } = slowStore({ 'session/a': encodeValue({ v: 0 }) });
+	const socket = fakeSocket();
+	const gate = new Gate(socket, () => true);
+	store.pipe.hold = until => gate.hold(until);
+	let sent = false;
+	await store.set({ session: { a: { v: 1 } }, 'sender-key-memory': { g: { one: true } } });
+	socket.send('receipt', () => (sent = true));
+	assert.ok(sent);
+	const [{ g }, { a }] = [await store.get('sender-key-memory', ['g']), await store.get('session', ['a'])];
+	g.two = true;
+	assert.deepEqual([a, (await store.get('sender-key-memory', ['g'])).g], [{ v: 1 }, { one: true }]);
+	await turn();
+	await store.set({ session: { a: { v: 2 }, b: null } });
+	socket.send('next');
+	assert.deepEqual(socket.written, []);
+	writes[0].resolve();
+	await turn();
+	assert.deepEqual(socket.written, ['receipt']);
+	assert.deepEqual(await store.get('session', ['a', 'b']), { a: { v: 2 } });
+	writes[1].resolve();
+	await store.stored;
+	await turn();
+	assert.deepEqual(socket.written, ['receipt', 'next']);
+	assert.deepEqual(await store.get('session', ['a', 'b']), { a: { v: 2 } });
+	assert.equal(store.unwritten.size, 0);
+});
+
+test('keys: who makes too many changes waits for them', async () => {
+	const { store, writes } = slowStore();
+	store.pipe.hold = () => true;
+	let waits = true;
+	for (let count = 0; count < 200; count += 1) {
+		store.set({ session: { [count]: { v: 1 } } }).then(() => (waits = count < 199));
+	}
+	await turn();
+	assert.ok(waits);
+	writes[0].resolve();
+	await turn();
+	assert.ok(!waits);
+});
+
+test('keys: what a lost change held never leaves', async () => {
+	const { store, writes } = slowStore();
+	const socket = fakeSocket();
+	let open = true;
+	const gate = new Gate(socket, () => open);
+	store.pipe.hold = until => gate.hold(until);
+	store.pipe.onFailure = () => (open = false);
+	await store.set({ session: { a: { v: 1 } } });
+	socket.send('receipt');
+	await turn();
+	writes[0].reject(new Error('fenced'));
+	await turn();
+	assert.deepEqual(socket.written, []);
+});
+
 test('keys: values are the text that the multi-file layout holds', () => {
 	const value = { key: Buffer.from('secret') };
 	assert.equal(encodeValue(value).toString(), JSON.stringify(value, BufferJSON.replacer));

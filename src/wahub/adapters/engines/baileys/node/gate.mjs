@@ -1,7 +1,8 @@
 // Everything that leaves a link passes here, at the last step before the operating system.
 //
-// Promised: nothing is written after the lease term has run out or the link was ended; `hold` keeps back what is written
-// meanwhile, in order; whoever set `next` learns whether exactly the following write got out.
+// Promised: nothing is written after the lease term has run out or the link was ended; what is written leaves in that
+// order, and never before everything that was to be waited for until then (`hold`) has happened; whoever set `next` learns
+// when exactly the following write waits to leave, and when it got out.
 
 import { reach } from './faults.mjs';
 
@@ -18,25 +19,32 @@ export class Gate {
 		this.socket = socket;
 		this.allowed = allowed;
 		this.write = socket.send.bind(socket);
-		/** @type {{onWritten: () => void, fault?: string} | null} who wants to know about the next write */
+		/** @type {{onQueued?: () => void, onWritten: () => void, fault?: string} | null} who wants to know about the next write */
 		this.next = null;
-		/** @type {Array<object> | null} */
-		this.held = null;
-		/** How many promises hold it. */
-		this.holds = 0;
+		/** What waits, oldest first: writes, and what they wait for. @type {Array<{done?: boolean, data?: unknown}>} */
+		this.line = [];
 		this.writes = 0;
 		/** Told when our end of the handshake is done. */
 		this.onHandshake = () => {};
 		socket.send = (data, options, callback) => this.send(data, typeof options === 'function' ? options : callback);
 	}
 
+	/**
+	 * A write that has to wait counts as made for its caller: Baileys waits for each of its writes, and would read nothing
+	 * meanwhile. If it never leaves, the link has ended.
+	 */
 	send(data, callback) {
 		const item = { data, callback, mark: this.next };
 		this.next = null;
-		if (this.held) {
-			this.held.push(item);
-		} else {
+		item.mark?.onQueued?.();
+		if (this.line.length === 0) {
 			this.pass(item);
+			return;
+		}
+		this.line.push(item);
+		if (!item.mark) {
+			item.callback = undefined;
+			callback?.();
 		}
 	}
 
@@ -64,22 +72,27 @@ export class Gate {
 	}
 
 	/**
-	 * Keep back all writes until `until`, and whatever else holds them, settles. If it fails, its owner ends the link, and they
-	 * never leave.
+	 * Keep back what is written from now on until `until` settles. If it fails, its owner ends the link, and it never leaves.
 	 * @param {Promise<unknown>} until
+	 * @returns {true}
 	 */
 	hold(until) {
-		this.held ??= [];
-		this.holds += 1;
+		const wait = { done: false };
+		this.line.push(wait);
 		const release = () => {
-			this.holds -= 1;
-			if (this.holds > 0) {
-				return;
-			}
-			const items = this.held ?? [];
-			this.held = null;
-			items.forEach(item => this.pass(item));
+			wait.done = true;
+			this.advance();
 		};
 		until.then(release, release);
+		return true;
+	}
+
+	advance() {
+		while (this.line.length && this.line[0].done !== false) {
+			const item = this.line.shift();
+			if (!item.done) {
+				this.pass(item);
+			}
+		}
 	}
 }

@@ -1,16 +1,20 @@
 // The key store that Baileys sees; the truth is the gateway's database, asked and written over the pipe.
 //
-// Promised: `set` resolves when the change is durable; changes are written in the order they were made, credentials
-// included, one batch at a time, each batch whole or not at all. What is waiting when a batch is answered goes out
-// together, so a message to four devices costs one write. If a batch fails, the link is ended at once (`onFailure`), before
-// the caller hears of it: nothing that depends on the lost step can reach the socket.
+// Promised: changes are written in the order they were made, credentials included, one batch at a time, each batch whole or
+// not at all; and **no frame leaves before every change that was made before it is durable**. While a link has a socket,
+// `set` does not wait for that: what is written to the socket does (gate.mjs), so a step of a ratchet and the frame that
+// depends on it keep their order, and the next message is read meanwhile. Without a socket `set` resolves when the change
+// is durable. What is waiting when a batch is answered goes out together. If a batch fails, the link is ended at once
+// (`onFailure`): nothing that depends on the lost step can reach the socket.
 //
-// The cache holds what was read or written last, absent entries too (this link is the only writer under its lease), but
-// never one-time pre-keys. A crash loses the cache only.
+// What is not written yet is read from here. The cache holds what was read or written last, absent entries too (this link
+// is the only writer under its lease), but never one-time pre-keys. A crash loses both only.
 
 import { BufferJSON, proto } from 'baileys';
 
 const CACHE_ENTRIES = 200;
+/** Changes that wait before whoever makes another waits, too. */
+const MOST_WAITING = 128;
 const NEVER_CACHED = new Set(['pre-key']);
 /** Kinds whose readers change what they get: cached as bytes, so that each reader has its own. */
 const SHARED_SAFELY = new Set(['session', 'identity-key', 'lid-mapping']);
@@ -31,16 +35,21 @@ export class KeyStore {
 	 *   read: (names: [string, string][]) => Promise<[string, string, Buffer][]>,
 	 *   write: (changes: [string, string, Buffer | null][]) => Promise<void>,
 	 *   onFailure: (error: Error) => void,
-	 * }} pipe
+	 *   hold?: (until: Promise<void>) => boolean,
+	 * }} pipe `hold`: keeps back what is written to the socket; false when there is none
 	 */
 	constructor(pipe) {
 		this.pipe = pipe;
 		this.cache = new Map();
+		/** The last change of each entry that is not durable. @type {Map<string, {kind: string, id: string, value: unknown}>} */
+		this.unwritten = new Map();
 		this.writes = 0;
 		/** @type {Array<{changes: Map<string, object>, resolve: () => void, reject: (error: Error) => void}>} */
 		this.waiting = [];
 		this.running = null;
 		this.creds = null;
+		/** Settles when what was changed until now is durable. */
+		this.stored = Promise.resolve();
 	}
 
 	/** @param {string} kind @param {string[]} ids */
@@ -49,7 +58,12 @@ export class KeyStore {
 		const missing = [];
 		for (const id of ids) {
 			const key = `${kind}\0${id}`;
-			if (this.cache.has(key)) {
+			if (this.unwritten.has(key)) {
+				const { value } = this.unwritten.get(key);
+				if (value !== null) {
+					found[id] = SHARED_SAFELY.has(kind) ? value : decodeValue(kind, encodeValue(value));
+				}
+			} else if (this.cache.has(key)) {
 				const value = this.cache.get(key);
 				this.remember(key, value);
 				if (value !== null) {
@@ -78,7 +92,10 @@ export class KeyStore {
 		return found;
 	}
 
-	/** @param {Record<string, Record<string, unknown>>} data */
+	/**
+	 * @param {Record<string, Record<string, unknown>>} data
+	 * @returns {Promise<void>} resolves at once if frames wait for the change, else when it is durable
+	 */
 	set(data) {
 		const changes = new Map();
 		for (const kind in data) {
@@ -86,7 +103,9 @@ export class KeyStore {
 				changes.set(`${kind}\0${id}`, { kind, id, value: data[kind][id] ?? null });
 			}
 		}
-		return this.enqueue(changes);
+		const durable = this.enqueue(changes);
+		const held = changes.size > 0 && this.pipe.hold?.(durable);
+		return held && this.waiting.length < MOST_WAITING ? Promise.resolve() : durable;
 	}
 
 	/** Write the credentials as they are when their turn comes. */
@@ -100,12 +119,12 @@ export class KeyStore {
 			return Promise.resolve();
 		}
 		this.writes += 1;
-		return new Promise((resolve, reject) => {
-			this.waiting.push({ changes, resolve, reject });
-			if (!this.running) {
-				this.running = this.drain();
-			}
-		});
+		changes.forEach((change, key) => this.unwritten.set(key, change));
+		const { promise, resolve, reject } = Promise.withResolvers();
+		this.waiting.push({ changes, resolve, reject });
+		this.running ??= this.drain();
+		this.stored = promise;
+		return promise;
 	}
 
 	async drain() {
@@ -125,7 +144,11 @@ export class KeyStore {
 				[...batch, ...this.waiting.splice(0)].forEach(({ reject }) => reject(error));
 				break;
 			}
-			merged.forEach(({ kind, value, bytes }, key) => {
+			merged.forEach((change, key) => {
+				const { kind, value, bytes } = change;
+				if (this.unwritten.get(key) === change) {
+					this.unwritten.delete(key);
+				}
 				if (kind !== CREDENTIALS.kind && !NEVER_CACHED.has(kind)) {
 					this.remember(key, SHARED_SAFELY.has(kind) ? value : bytes);
 				}

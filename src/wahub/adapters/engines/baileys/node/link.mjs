@@ -77,6 +77,7 @@ export class Link {
 		this.keys = new KeyStore({
 			read: names => this.ask('read', { names }),
 			write: changes => this.ask('write', { changes }),
+			hold: until => this.gate?.hold(until) ?? false,
 			onFailure: error => this.abort(error.message === 'fenced' ? 'term_expired' : 'keys_failed')
 		});
 		this.notices = new Notices({
@@ -168,7 +169,7 @@ export class Link {
 				settings,
 				creds: this.creds,
 				keys: this.keys,
-				repository: orderedRepository(this.inbound),
+				repository: orderedRepository(this.inbound, () => this.keys.stored),
 				getMessage: key => this.requests.messageAgain(key.id),
 				logger: this.logger,
 				browser: this.browser,

@@ -1,14 +1,19 @@
 // Puts Baileys' ratchet steps in an order that survives a crash.
 //
-// Outbound: Baileys runs a whole send in one key transaction and commits it after the socket write
-// (source: Socket/messages-send.js relayMessage). A crash in between would use a message key twice. Each step that
-// moves a ratchet therefore runs outside that transaction's async context and opens and commits its own: commit, then frame.
+// No frame leaves before the key changes that were made before it are durable (keystore.mjs, gate.mjs). What is left to do:
 //
-// Inbound: Baileys commits the ratchet step, sends the receipt and reports the message last. Here the plaintext becomes
-// durable inside the transaction that consumed it (`inbound.keep`): spool, commit, receipt. What a crash leaves:
+// Outbound: Baileys runs a whole send in one key transaction, whose changes it hands over after the socket write
+// (source: Socket/messages-send.js relayMessage). Each step that moves a ratchet therefore runs outside that transaction's
+// async context and opens and ends its own: change, then frame.
+//
+// Inbound: Baileys hands the ratchet step over, sends the receipt and reports the message last. Here the plaintext becomes
+// durable inside the transaction that consumed it (`inbound.keep`): spool, commit, receipt. The gateway is told at once; the
+// next message is read while the commit is under way, and several share one. What a crash leaves:
 //   after the spool write   the message is replayed, the server delivers it again and it decrypts again
 //   after the commit        it is replayed; the server's second copy no longer decrypts and is answered from the spool
 //   after the receipt       it is replayed
+// The first holds also when the gateway has stored the message by then: it knows it at its second arrival.
+//
 // Steps on one address never overlap, whatever name the address goes by (phone number or LID): Baileys' own locks go by
 // the name, and two names of one session would overwrite each other's step.
 
@@ -26,9 +31,10 @@ const outside = new AsyncResource('wahub-ratchet');
 
 /**
  * @param {import('./inbound.mjs').Inbound} inbound
+ * @param {() => Promise<void>} stored settles when the key changes made until now are durable
  * @returns what Baileys' option `makeSignalRepository` takes
  */
-export function orderedRepository(inbound) {
+export function orderedRepository(inbound, stored) {
 	return (auth, logger, pnToLid) => {
 		const inner = makeRepository(auth, logger, pnToLid);
 		const groupKeys = new GroupKeys(inner);
@@ -65,7 +71,7 @@ export function orderedRepository(inbound) {
 				}
 				throw error;
 			}
-			reach('after_key_commit');
+			stored().then(() => reach('after_key_commit'), () => {});
 			inbound.committed(arrival, kept);
 			return plaintext;
 		};

@@ -22,9 +22,10 @@ class Entry {
 	constructor(id, sends) {
 		this.id = id;
 		this.sends = sends;
+		this.queued = false;
 		this.written = false;
 		this.settled = false;
-		this.timer = setTimeout(() => this.settle('not_started', { reason: 'prepare_timeout' }), sends.patience);
+		this.timer = setTimeout(() => this.tooLate(), sends.patience);
 	}
 
 	/**
@@ -44,6 +45,16 @@ class Entry {
 
 	get fault() {
 		return 'after_wire';
+	}
+
+	/** What is queued leaves when the changes of keys before it are durable; it can no longer be called back. */
+	tooLate() {
+		this.settle(this.queued ? 'uncertain' : 'not_started', { reason: 'prepare_timeout' });
+	}
+
+	/** Called by the gate when the write waits for its turn. */
+	onQueued() {
+		this.queued = true;
 	}
 
 	/** Called by the gate in the moment of the write. */
