@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from tests.contract.makers import SHOP, START, add_instance, make_instance
+from tests.contract.makers import SHOP, START, add_instance, make_entry, make_instance
 
 from wahub.domain.contact import Contact
 from wahub.domain.ids import MessageId, WorkerId
@@ -159,6 +159,13 @@ async def test_only_its_author_changes_a_message(
     change = _received("B1", type=kind, target="A1", sender=jid, chat=f"{writer}@s.whatsapp.net")
     await _ingest(store, lease, _received("A1"), change)
     assert len(await _events(store)) == (2 if told else 1)
+
+
+@pytest.mark.parametrize("kind", ["edit", "delete"])
+async def test_nobody_changes_what_we_sent(store: Database, lease: Lease, kind: str) -> None:
+    await store.write(lambda tx: tx.outbox.add(make_entry(1, chat=NUMBER, message_id=MessageId("A1"))))
+    await _ingest(store, lease, _received("B1", type=kind, target="A1"))
+    assert await _events(store) == []
 
 
 async def test_in_a_group_others_delete_and_nobody_else_edits(store: Database, lease: Lease) -> None:

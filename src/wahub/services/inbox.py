@@ -61,6 +61,8 @@ def _may_tell(tx: Tx, received: Received, author: str) -> bool:
         return True
     if received.type == "delete" and received.in_group:
         return True
+    if tx.outbox.find_message(received.instance, received.target) is not None:
+        return False  # ours
     authors = tx.inbox.authors_of(received.instance, received.target)
     return not authors or author in authors
 
