@@ -72,6 +72,8 @@ const BEARERS = {
 	})
 };
 
+const FIELDS = Object.keys(BEARERS);
+
 /** @param {Uint8Array} plaintext as decrypted, padding included */
 export function decodePlaintext(plaintext) {
 	const message = proto.Message.decode(unpadRandomMax16(plaintext));
@@ -111,18 +113,16 @@ export function read(message) {
 	if (protocol) {
 		return about(protocol);
 	}
-	for (const [field, say] of Object.entries(BEARERS)) {
-		const bearer = content[field];
-		if (bearer !== null && bearer !== undefined) {
-			return whole(say(bearer, viewOnce), bearer.contextInfo);
-		}
+	const field = FIELDS.find(name => content[name] !== null && content[name] !== undefined);
+	if (field) {
+		return whole(BEARERS[field](content[field], viewOnce), content[field].contextInfo);
 	}
 	const business = fromBusiness(content);
 	if (business) {
 		const bearer = business.field && BEARERS[business.field](business.bearer, viewOnce);
 		return whole({ type: 'text', ...bearer, text: business.text }, business.contextInfo);
 	}
-	const other = Object.keys(content).some(field => content[field] != null && !BOOKKEEPING.has(field));
+	const other = Object.keys(content).some(name => content[name] != null && !BOOKKEEPING.has(name));
 	return other ? whole({ type: 'other', text: null }) : null;
 }
 
