@@ -10,11 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, beforeEach, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc');
 const directory = process.env.ENGINE_DIRECTORY;
 const { Media } = await import(pathToFileURL(join(directory, 'media.mjs')).href);
 const { Agent } = createRequire(join(directory, 'x.js'))('undici');
@@ -314,30 +310,27 @@ test('a disk that does not take it', async () => {
 	assert.equal((await fetched(linkTo(server.host), file, { path: join(folder, 'no', 'such', 'folder') })).error, 'failed');
 });
 
-test('a large file costs no memory', async () => {
+test('a large file is not read faster than it is written', async () => {
 	const size = 64 * 1024 * 1024;
+	const path = join(folder, 'large');
 	const mediaKey = randomBytes(32);
 	const keys = Buffer.from(hkdfSync('sha256', mediaKey, Buffer.alloc(0), 'WhatsApp Video Keys', 112));
-	const held = () => {
-		collectGarbage();
-		return process.memoryUsage().arrayBuffers;
-	};
-	const before = held();
 	let most = 0;
-	let written = 0;
 	const server = await serving(async response => {
 		const cipher = createCipheriv('aes-256-cbc', keys.subarray(16, 48), keys.subarray(0, 16));
 		const mac = createHmac('sha256', keys.subarray(48, 80)).update(keys.subarray(0, 16));
+		let sent = 0;
 		const write = async bytes => {
 			mac.update(bytes);
-			if (written++ % 8 === 0) {
-				most = Math.max(most, held() - before);
-			}
 			if (!response.write(bytes)) {
 				await once(response, 'drain');
 			}
+			sent += bytes.length;
+			// What is between us and the disk: in the downloader, and in the socket's buffers.
+			const written = await stat(`${path}.part`).then(found => found.size, () => 0);
+			most = Math.max(most, sent - written);
 		};
-		const piece = Buffer.alloc(1024 * 1024, 7);
+		const piece = Buffer.alloc(256 * 1024, 7);
 		for (let at = 0; at < size; at += piece.length) {
 			await write(cipher.update(piece));
 		}
@@ -345,7 +338,6 @@ test('a large file costs no memory', async () => {
 		response.end(mac.digest().subarray(0, 10));
 	});
 	const link = linkTo(server.host);
-	const path = join(folder, 'large');
 	const names = { media_key: mediaKey, file_sha256: null, file_enc_sha256: null };
 	await new Media(link).fetch({ n: 1, kind: 'video', direct_path: '/x', path, limit: 0, ...names });
 	assert.deepEqual([link.told[0].error, link.told[0].size, (await stat(path)).size], [null, size, size]);
