@@ -15,72 +15,51 @@ Migrations repeat this by hand; a test compares the two on both databases.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from enum import StrEnum
-from typing import Any
-
 import sqlalchemy as sa
 
+from wahub.adapters.sql.message_tables import chats, contacts, inbox, media_files, missed, people
+from wahub.adapters.sql.schema import (
+    CleanText,
+    either,
+    metadata,
+    of_instance,
+    one_of,
+    partial_index,
+    position,
+    quoted,
+)
 from wahub.domain.endpoint import Held
 from wahub.domain.instance import State
 from wahub.domain.lifecycle import Ask
 from wahub.domain.outbox import UNSETTLED, Audience, DeliveryMark, ItemState, KeyKind, Priority
 from wahub.domain.webhook import DeliveryState
 
-
-class CleanText(sa.types.TypeDecorator[str]):
-    """Text from outside. What UTF-8 columns cannot hold (NUL, half a surrogate pair) becomes U+FFFD."""
-
-    impl = sa.Text
-    cache_ok = True
-
-    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
-        if value is None or (value.isascii() and "\0" not in value):
-            return value
-        return value.replace("\0", "�").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-metadata = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-def _one_of(column: str, values: type[StrEnum]) -> sa.CheckConstraint:
-    return sa.CheckConstraint(f"{column} IN ({quoted(values)})", name=column)
-
-
-def either(column: str, values: Iterable[str]) -> str:
-    """That a column has one of these values, as comparisons: for a hot table.
-
-    SQLite builds a set for each IN of more than two values, at every insert and update: 4 µs for the outbox.
-    """
-    return " OR ".join(f"{column} = '{value}'" for value in values)
-
-
-def quoted(values: Iterable[StrEnum]) -> str:
-    """Enum values as a list of SQL literals."""
-    return ", ".join(f"'{value.value}'" for value in values)
-
-
-def _position() -> sa.Column[int]:
-    # SQLite gives row numbers only to a primary key of type INTEGER.
-    number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-    return sa.Column("position", number, primary_key=True, autoincrement=True)
-
-
-def _instance(**more: Any) -> sa.Column[str]:
-    return sa.Column("instance", sa.Text, sa.ForeignKey("instances.id", ondelete="CASCADE"), nullable=False, **more)
-
-
-def _partial(name: str, *columns: str, where: str, unique: bool = False) -> sa.Index:
-    condition = sa.text(where)
-    return sa.Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+# Whoever reads `metadata` from here has all tables.
+__all__ = [
+    "audit",
+    "chats",
+    "contacts",
+    "deliveries",
+    "disconnects",
+    "either",
+    "events",
+    "inbox",
+    "incidents",
+    "instances",
+    "leases",
+    "lifecycles",
+    "media_files",
+    "metadata",
+    "missed",
+    "outbox",
+    "outbox_claims",
+    "outbox_keys",
+    "people",
+    "quoted",
+    "session_material",
+    "webhook_endpoints",
+    "webhook_secrets",
+]
 
 
 instances = sa.Table(
@@ -117,25 +96,25 @@ instances = sa.Table(
     # What callers set, too: a column that is added comes last.
     sa.Column("proxy", CleanText),
     sa.Column("engine", sa.Text, nullable=False, server_default="{}"),
-    _one_of("state", State),
+    one_of("state", State),
 )
 
 lifecycles = sa.Table(
     "lifecycles",
     metadata,
-    _instance(primary_key=True),
+    of_instance(primary_key=True),
     sa.Column("asked", sa.Text),
     sa.Column("record", sa.Text, nullable=False),
-    _one_of("asked", Ask),
-    _partial("ix_lifecycles_asked", "instance", where="asked IS NOT NULL"),
+    one_of("asked", Ask),
+    partial_index("ix_lifecycles_asked", "instance", where="asked IS NOT NULL"),
 )
 
 # No rule on the kind: kinds will be added, and those that a version does not know it leaves out.
 incidents = sa.Table(
     "incidents",
     metadata,
-    _position(),
-    _instance(),
+    position(),
+    of_instance(),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("details", CleanText, nullable=False),
     sa.Column("at", sa.Double, nullable=False),
@@ -158,9 +137,9 @@ _SENT_BY_US = "state = 'sent' AND claimed_at IS NOT NULL"
 outbox = sa.Table(
     "outbox",
     metadata,
-    _position(),
+    position(),
     sa.Column("id", sa.Text, nullable=False, unique=True),
-    _instance(),
+    of_instance(),
     sa.Column("chat", CleanText, nullable=False),
     sa.Column("content", sa.Text, nullable=False),
     sa.Column("message_id", CleanText, nullable=False),
@@ -202,37 +181,37 @@ outbox = sa.Table(
     sa.CheckConstraint("state <> 'unknown' OR on_wire", name="unknown_was_out"),
     sa.CheckConstraint("state <> 'sent' OR delivery IS NOT NULL", name="sent_has_mark"),
     # The last two spare the walk along the line a look at each row.
-    _partial(
+    partial_index(
         "ix_outbox_line",
         *("instance", "priority", "scheduled", "joined_at", "position", "settled_at", "next_attempt_at"),
         where=_OPEN,
     ),
-    _partial("ix_outbox_line_of_chat", "instance", "chat", "priority", "joined_at", "position", where=_OPEN),
-    _partial("ix_outbox_expires", "expires_at", where=_OPEN),
-    _partial("ix_outbox_unknown", "instance", "position", where="state = 'unknown'"),
-    _partial("ix_outbox_sent", "instance", "settled_at", "chat", where=_SENT_BY_US),
-    _partial("ix_outbox_sent_to", "instance", "chat", "settled_at", where=_SENT_BY_US),
-    _partial("ix_outbox_failed", "instance", "settled_at", where="state = 'failed'"),
-    _partial("uq_outbox_one_sending", "instance", where="state = 'sending'", unique=True),
+    partial_index("ix_outbox_line_of_chat", "instance", "chat", "priority", "joined_at", "position", where=_OPEN),
+    partial_index("ix_outbox_expires", "expires_at", where=_OPEN),
+    partial_index("ix_outbox_unknown", "instance", "position", where="state = 'unknown'"),
+    partial_index("ix_outbox_sent", "instance", "settled_at", "chat", where=_SENT_BY_US),
+    partial_index("ix_outbox_sent_to", "instance", "chat", "settled_at", where=_SENT_BY_US),
+    partial_index("ix_outbox_failed", "instance", "settled_at", where="state = 'failed'"),
+    partial_index("uq_outbox_one_sending", "instance", where="state = 'sending'", unique=True),
 )
 
 outbox_keys = sa.Table(
     "outbox_keys",
     metadata,
-    _instance(primary_key=True),
+    of_instance(primary_key=True),
     sa.Column("key", CleanText, primary_key=True),
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("payload_hash", sa.Text, nullable=False),
     sa.Column("queue_id", sa.Text, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
-    _one_of("kind", KeyKind),
+    one_of("kind", KeyKind),
 )
 
 outbox_claims = sa.Table(
     "outbox_claims",
     metadata,
-    _position(),
-    _instance(),
+    position(),
+    of_instance(),
     sa.Column("at", sa.Double, nullable=False),
     sa.Index(None, "instance", "at"),
 )
@@ -240,8 +219,8 @@ outbox_claims = sa.Table(
 disconnects = sa.Table(
     "disconnects",
     metadata,
-    _position(),
-    _instance(),
+    position(),
+    of_instance(),
     sa.Column("at", sa.Double, nullable=False),
     sa.Index(None, "instance", "at"),
 )
@@ -249,121 +228,18 @@ disconnects = sa.Table(
 audit = sa.Table(
     "audit",
     metadata,
-    _position(),
+    position(),
     sa.Column("at", sa.Double, nullable=False),
     sa.Column("action", sa.Text, nullable=False),
     sa.Column("subject", sa.Text, nullable=False, comment="SHA-256 in hex"),
-)
-
-contacts = sa.Table(
-    "contacts",
-    metadata,
-    sa.Column("phone", sa.Text, primary_key=True),
-    sa.Column("exists", sa.Boolean, nullable=False),
-    sa.Column("checked_at", sa.Double, nullable=False),
-)
-
-inbox = sa.Table(
-    "inbox",
-    metadata,
-    _position(),
-    _instance(),
-    sa.Column("chat", CleanText, nullable=False),
-    sa.Column("sender", CleanText, nullable=False),
-    sa.Column("sender_phone", CleanText),
-    sa.Column("message_id", CleanText, nullable=False),
-    sa.Column("from_me", sa.Boolean, nullable=False),
-    sa.Column("type", CleanText, nullable=False),
-    sa.Column("text", CleanText, nullable=False),
-    sa.Column("timestamp", sa.BigInteger, nullable=False),
-    sa.Column("raw", CleanText),
-    sa.Column("received_at", sa.Double, nullable=False),
-    sa.Column(
-        "chat_key", CleanText, nullable=False, server_default=sa.text("''"), comment="contact id, or JID of a group"
-    ),
-    sa.Column("author_key", CleanText, comment="contact id; null: ours"),
-    sa.Column("sender_lid", CleanText),
-    sa.Column("push_name", CleanText),
-    sa.Column("target", CleanText, comment="the message that it is about"),
-    sa.Column("details", CleanText, comment="JSON, in the words of callers"),
-    sa.Column("listed", sa.Boolean, nullable=False, server_default=sa.false(), comment="a message, not about another"),
-    sa.UniqueConstraint("instance", "chat", "sender", "message_id"),
-    sa.Index(None, "instance", "received_at"),
-    sa.Index(None, "instance", "message_id"),
-    # With `listed` in front of the time, a page of a chat never walks over its votes and reactions.
-    sa.Index(None, "instance", "chat_key", "listed", "timestamp", "position"),
-    _partial("ix_inbox_target", "instance", "target", where="target IS NOT NULL"),
-)
-
-# A person has one row per instance. One that was merged keeps its row, without addresses, for those who know its id.
-people = sa.Table(
-    "people",
-    metadata,
-    _instance(primary_key=True),
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("phone", CleanText),
-    sa.Column("lid", CleanText),
-    sa.Column("name", CleanText),
-    sa.Column("created_at", sa.Double, nullable=False),
-    sa.Column("merged_into", sa.Text),
-    sa.UniqueConstraint("instance", "phone"),
-    sa.UniqueConstraint("instance", "lid"),
-    sa.CheckConstraint("(merged_into IS NULL) = (phone IS NOT NULL OR lid IS NOT NULL)", name="address"),
-    _partial("ix_people_merged", "instance", "merged_into", where="merged_into IS NOT NULL"),
-)
-
-chats = sa.Table(
-    "chats",
-    metadata,
-    _instance(primary_key=True),
-    sa.Column("key", CleanText, primary_key=True, comment="contact id, or JID of a group"),
-    sa.Column("title", CleanText),
-    sa.Column("last_at", sa.BigInteger, nullable=False, comment="0: nothing was said yet"),
-    sa.Column("last_message_id", CleanText),
-    sa.Column("last_type", CleanText),
-    sa.Column("last_text", CleanText),
-    sa.Column("last_from_me", sa.Boolean),
-    sa.Index(None, "instance", "last_at", "key"),
-)
-
-# Messages that could not be read when they came. One that came after all is in the inbox, too.
-missed = sa.Table(
-    "missed",
-    metadata,
-    _instance(primary_key=True),
-    sa.Column("message_id", CleanText, primary_key=True),
-    sa.Column("chat", CleanText, primary_key=True),
-    sa.Column("sender", CleanText, primary_key=True),
-    sa.Column("why", sa.Text, nullable=False),
-    sa.Column("at", sa.Double, nullable=False),
-    sa.Index(None, "instance", "at"),
-)
-
-media_files = sa.Table(
-    "media_files",
-    metadata,
-    _instance(primary_key=True),
-    sa.Column("message_id", CleanText, primary_key=True),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("path", sa.Text, comment="below the media folder"),
-    sa.Column("mime", sa.Text),
-    sa.Column("size", sa.BigInteger),
-    sa.Column("sha256", sa.Text),
-    sa.Column("attempts", sa.Integer, nullable=False),
-    sa.Column("next_attempt_at", sa.Double),
-    sa.Column("fetched_at", sa.Double),
-    sa.Column("error", sa.Text),
-    sa.CheckConstraint("state IN ('wanted', 'here', 'failed')", name="state"),
-    _partial("ix_media_files_wanted", "next_attempt_at", where="state = 'wanted'"),
-    _partial("ix_media_files_here", "fetched_at", where="state = 'here'"),
 )
 
 # AUTOINCREMENT, because whoever follows the log must never see a position twice, also after all was removed.
 events = sa.Table(
     "events",
     metadata,
-    _position(),
-    _instance(),
+    position(),
+    of_instance(),
     sa.Column("sequence", sa.BigInteger),
     sa.Column("event_id", sa.Text, nullable=False, unique=True),
     sa.Column("event", sa.Text, nullable=False),
@@ -371,7 +247,7 @@ events = sa.Table(
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("secret_until", sa.Double),
     sa.UniqueConstraint("instance", "sequence"),
-    _partial("ix_events_secret", "instance", "secret_until", where="secret_until IS NOT NULL"),
+    partial_index("ix_events_secret", "instance", "secret_until", where="secret_until IS NOT NULL"),
     sqlite_autoincrement=True,
 )
 
@@ -397,17 +273,17 @@ deliveries = sa.Table(
     sa.Column("attempted_at", sa.Double),
     sa.Column("failed_at", sa.Double),
     sa.CheckConstraint(either("state", DeliveryState), name="state"),
-    _partial("ix_deliveries_attempted", "instance", "attempted_at", where="attempted_at IS NOT NULL"),
-    _partial("ix_deliveries_lane", "instance", "url", "lane", "position", where="state = 'pending'"),
-    _partial("ix_deliveries_done", "attempted_at", where="state = 'delivered'"),
-    _partial("ix_deliveries_dead", "instance", "position", where="state = 'dead'"),
+    partial_index("ix_deliveries_attempted", "instance", "attempted_at", where="attempted_at IS NOT NULL"),
+    partial_index("ix_deliveries_lane", "instance", "url", "lane", "position", where="state = 'pending'"),
+    partial_index("ix_deliveries_done", "attempted_at", where="state = 'delivered'"),
+    partial_index("ix_deliveries_dead", "instance", "position", where="state = 'dead'"),
 )
 
 # A row is there only while an endpoint is in trouble.
 webhook_endpoints = sa.Table(
     "webhook_endpoints",
     metadata,
-    _instance(primary_key=True),
+    of_instance(primary_key=True),
     sa.Column("url", CleanText, primary_key=True),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("failing_since", sa.Double, nullable=False),
@@ -416,14 +292,14 @@ webhook_endpoints = sa.Table(
     sa.Column("held_at", sa.Double),
     sa.Column("held_until", sa.Double),
     sa.Column("probes", sa.Integer, nullable=False),
-    _one_of("held", Held),
+    one_of("held", Held),
     sa.CheckConstraint("(held IS NULL) = (held_until IS NULL)", name="held_until"),
 )
 
 webhook_secrets = sa.Table(
     "webhook_secrets",
     metadata,
-    _instance(primary_key=True),
+    of_instance(primary_key=True),
     sa.Column("current", sa.Text),
     sa.Column("previous", sa.Text),
     sa.Column("previous_until", sa.Double),
@@ -432,7 +308,7 @@ webhook_secrets = sa.Table(
 session_material = sa.Table(
     "session_material",
     metadata,
-    _instance(primary_key=True),
+    of_instance(primary_key=True),
     sa.Column("kind", sa.Text, primary_key=True),
     sa.Column("id", CleanText, primary_key=True),
     sa.Column("value", sa.LargeBinary, nullable=False),
