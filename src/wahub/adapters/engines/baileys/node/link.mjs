@@ -11,6 +11,7 @@ import { Ending } from './ending.mjs';
 import { Gate } from './gate.mjs';
 import { Inbound } from './inbound.mjs';
 import { KeyStore } from './keystore.mjs';
+import { hideKnownLids } from './mappings.mjs';
 import { Pairing } from './pairing.mjs';
 import { Presence } from './presence.mjs';
 import { orderedRepository } from './repository.mjs';
@@ -148,6 +149,7 @@ export class Link {
 			})
 		);
 		this.forgetTransactions();
+		hideKnownLids(this.sock.ws, this.keys);
 		this.presence = new Presence(this.sock, () => this.creds.me, this.online);
 		this.gate = new Gate(this.sock.ws.socket, () => this.mayWrite());
 		this.gate.onHandshake = () => this.handshaken();
