@@ -1,8 +1,8 @@
 """`python -m tests.soak --part 2`: fifty instances, random faults, traffic both ways; thirty minutes in three parts.
 
 The parts share a directory: part 1 begins anew, the others go on where the last one stopped. Each takes less than ten
-minutes with the default `--seconds` of traffic. `--long` instead is one part of 33 minutes in a directory of its own, in
-which the processes grow old.
+minutes with the default `--seconds` of traffic. `--long` instead is one part of 33 minutes in a directory of its own,
+in which the processes grow old.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.soak.part import Task, run_part
 
-SECONDS = 530.0
+SECONDS = 470.0
 LONG_SECONDS = 1_900.0
 
 

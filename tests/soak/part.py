@@ -8,9 +8,10 @@ A part goes on where the last one stopped: same accounts, same store, same phone
 
 At the end nothing may be lost, doubled or out of order, every instance is ready, nobody was asked to scan, and the
 figures are compared with those of the first part, which is ten minutes old then and whose processes were as old: what
-grows with the store, the sessions and the queues shows. Within a part no memory is compared, for its processes are young:
-caches fill, and for five minutes Baileys keeps what it sent. What grows with the age of a process is for the long part to
-show: there the first figures are of processes that are ten minutes old, the second of processes of half an hour.
+grows with the store, the sessions and the queues shows. Within a part no memory is compared, for its processes are
+young: caches fill, and for five minutes Baileys keeps what it sent. What grows with the age of a process is for the
+long part to show: its first figures are of processes that are ten minutes old, the second of processes of half an
+hour.
 """
 
 from __future__ import annotations
