@@ -35,9 +35,10 @@ def collect(pid: int) -> float:
 
 @contextlib.contextmanager
 def _turn() -> Iterator[None]:
-    """Waits for other soaks, and at the end for the port to be free."""
+    """Waits for other soaks, and before and after for the port to be free."""
     with _TURN.open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
+        until(lambda: _debugger() is None, _PATIENCE, "another Node process has the inspector's port")
         yield
         until(lambda: _debugger() is None, _PATIENCE, "the inspector does not go")
 
@@ -45,13 +46,13 @@ def _turn() -> Iterator[None]:
 def _collected(pid: int) -> float:
     with connect(until(_debugger, _PATIENCE, "the inspector does not answer"), proxy=None) as inspector:
         asked = _call(inspector, "Runtime.evaluate", expression="process.pid")["result"]["value"]
-        assert asked == pid, "another Node process has the inspector's port"
+        assert asked == pid, "another Node process took the inspector's port"
         # Twice: what finalizers let go goes with the second.
         for _ in range(2):
             _call(inspector, "HeapProfiler.collectGarbage")
         used = _call(inspector, "Runtime.getHeapUsage")["usedSize"]
-        # The inspector goes, with what it keeps.
-        _call(inspector, "Runtime.evaluate", expression="void setImmediate(() => process._debugEnd())")
+        # The inspector goes, with what it keeps, when we have left: Node may crash if it goes with us in it.
+        _call(inspector, "Runtime.evaluate", expression="void setTimeout(() => process._debugEnd(), 500)")
     return float(used) / 2**20
 
 
