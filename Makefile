@@ -22,9 +22,9 @@ demo: setup  ## a whole round trip on this machine; stays up and says what to tr
 demo-once: setup  ## the same round trip, then end
 	@.venv/bin/wahub demo --once
 
-soak: setup  ## half an hour of faults and traffic in three parts, and the other long tests; PART=n: only that part
-	@.venv/bin/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(PART),--part $(PART)) $(if $(SECONDS),--seconds $(SECONDS))
-	@$(if $(PART),,scripts/test --soak)
+soak: setup  ## half an hour of faults and traffic in three parts, and the other long tests; PART=n: only that part; LONG=1: in one
+	@.venv/bin/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(PART),--part $(PART)) $(if $(LONG),--long) $(if $(SECONDS),--seconds $(SECONDS))
+	@$(if $(PART)$(LONG),,scripts/test --soak)
 
 chaos: setup  ## at least 300 kills in nine parts, what is sent and what comes in; SEED=n PART=n repeats one
 	@.venv/bin/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(PART),--part $(PART)) $(if $(KILLS),--kills $(KILLS))

@@ -7,8 +7,11 @@ A part goes on where the last one stopped: same accounts, same store, same phone
 3. a longer storm of the same kind, then rest: the second figures. They may not have grown.
 
 At the end nothing may be lost, doubled or out of order, every instance is ready, nobody was asked to scan, and the
-figures are compared with those of the first part, whose processes were as old. Memory within a part is compared only if
-the processes were old at the first figures (a large `--seconds`): for five minutes Baileys keeps what it sent.
+figures are compared with those of the first part, which is ten minutes old then and whose processes were as old: what
+grows with the store, the sessions and the queues shows. Within a part no memory is compared, for its processes are
+young: caches fill, and for five minutes Baileys keeps what it sent. What grows with the age of a process is for the
+long part to show: its first figures are of processes that are ten minutes old, the second of processes of half an
+hour.
 """
 
 from __future__ import annotations
@@ -41,12 +44,13 @@ SETTINGS = {
 }
 """Short waits, and no pause for links that are lost again and again."""
 SHARES = (0.3, 0.25, 0.45)
+LONG_SHARES = (0.1, 0.32, 0.58)
 DEATHS = 3
 READY_PATIENCE = 150.0
 SETTLE_PATIENCE = 90.0
 REST = 12.0
-OLD = 360.0
-"""Seconds after which whatever is kept for five minutes is kept in full."""
+OLD = 600.0
+"""Seconds after which the memory of a process is a measure for its later memory."""
 WINDOW = 60.0
 """Seconds over which the least memory of the gateway is taken: the end of the storm and the rest."""
 
@@ -63,6 +67,19 @@ class Task:
     shops: int
     rate: float
     """Texts per second in all."""
+    long: bool = False
+    """Whether the processes shall grow old."""
+
+    @property
+    def stretches(self) -> tuple[float, float, float]:
+        """Seconds of each."""
+        first, second, third = LONG_SHARES if self.long else SHARES
+        return first * self.seconds, second * self.seconds, third * self.seconds
+
+    @property
+    def grows_old(self) -> bool:
+        """Whether the processes are old at the first figures already."""
+        return self.stretches[1] >= OLD
 
 
 @dataclass(slots=True)
@@ -108,7 +125,7 @@ class Part:
         resolved = books.settle(SETTLE_PATIENCE)
         verdict = judge(books.ledgers(least="delivered"))
         stats = self.box.stats()
-        findings = [*verdict.findings, *growth(*figures, memory_too=self.task.seconds * SHARES[1] > OLD)]
+        findings = [*verdict.findings, *growth(*figures, memory_too=self.task.grows_old)]
         if stats["qrShown"] != scans:
             findings.append(f"{stats['qrShown'] - scans} scans were asked for")
         findings += self._since_the_first(figures[-1])
@@ -159,7 +176,7 @@ class Part:
 
     def _storms(self, recorder: Recorder) -> list[Figures]:
         self.storm_counts: dict[str, int] = {}
-        first, second, third = (share * self.task.seconds for share in SHARES)
+        first, second, third = self.task.stretches
         self._traffic(0)
         self._storm(0, first, deaths=DEATHS)
         self.gateway.kill()

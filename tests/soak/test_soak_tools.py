@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from tests.soak.figures import Figures, growth
+from tests.soak.part import Task
 from tests.soak.weather import DEATH, LINK_FAULTS, MESSAGE_FAULTS, OTHERS, make_storm
 
 AT_FIRST = Figures(
@@ -42,3 +44,11 @@ def test_memory_of_young_processes_is_not_compared_but_all_else_is() -> None:
 def test_each_figure_that_grew_is_found(name: str) -> None:
     after = replace(AT_FIRST, **{name: asdict(AT_FIRST)[name] * 1.06})
     assert [found.split()[0] for found in growth(AT_FIRST, after)] == [name]
+
+
+def test_memory_within_a_part_is_compared_when_its_processes_are_ten_minutes_old() -> None:
+    part = Task(Path("nowhere"), number=1, seed=1, seconds=400.0, shops=50, rate=6.0)
+    long = replace(part, seconds=1_900.0, long=True)
+    assert [task.grows_old for task in (part, long)] == [False, True]
+    assert sum(part.stretches) == pytest.approx(400.0)
+    assert sum(long.stretches) == pytest.approx(1_900.0)

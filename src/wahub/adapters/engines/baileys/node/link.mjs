@@ -10,6 +10,7 @@ import { Ending } from './ending.mjs';
 import { Gate } from './gate.mjs';
 import { Inbound } from './inbound.mjs';
 import { KeyStore } from './keystore.mjs';
+import { hideKnownLids } from './known_lids.mjs';
 import { Mappings } from './mappings.mjs';
 import { Media } from './media.mjs';
 import { Notices } from './notices.mjs';
@@ -178,6 +179,7 @@ export class Link {
 			})
 		);
 		forgetTransactions(this.sock);
+		hideKnownLids(this.sock.ws, this.keys);
 		this.presence = new Presence(this.sock, () => this.creds.me, this.online);
 		this.gate = new Gate(this.sock.ws.socket, () => this.mayWrite());
 		this.gate.onHandshake = () => this.handshaken();
