@@ -35,6 +35,8 @@ class Scene:
         self.peer = PEER
         self.group = ""
         self.poll = ""
+        self.stored: set[str] = set()
+        """Messages that were acknowledged; the gateway knows them when they come again."""
 
     async def restart(self, fault: str | None = None) -> None:
         """Another engine process, that dies at this point."""
@@ -56,7 +58,8 @@ class Scene:
     def told(self) -> list[dict[str, Any]]:
         assert self.account.watcher is not None
         bodies = [dict(event.body) for event in self.account.watcher.all(Inbound)]
-        return [body for body in bodies if body["type"] not in ("group_update", "call")]
+        news = [body for body in bodies if body["message_id"] not in self.stored]
+        return [body for body in news if body["type"] not in ("group_update", "call")]
 
     async def take_all(self) -> None:
         """What is told so far is stored."""
@@ -64,6 +67,7 @@ class Scene:
         await self.account.watcher.first(CaughtUp)
         for event in self.account.watcher.all(Inbound):
             self.account.link.ack_inbound(event.seq)
+            self.stored.add(event.body["message_id"])
 
     async def arrive(self, kind: str) -> str:
         """A message of that kind is written."""

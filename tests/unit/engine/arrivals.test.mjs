@@ -32,6 +32,8 @@ function scene({ statuses = false, spooled = [], lids = {} } = {}) {
 	let sequence = 100;
 	const keys = { get: async (kind, ids) => Object.fromEntries(ids.filter(id => lids[id]).map(id => [id, lids[id]])) };
 	const inbound = new Inbound({
+		stored: async () => {},
+		answered: async () => {},
 		spool: {
 			nextSequence: () => (sequence += 1),
 			write: async (seq, entry) => void files.set(seq, entry),

@@ -286,6 +286,8 @@ function spooling() {
 	const failures = [];
 	let last = 0;
 	const inbound = new Inbound({
+		stored: async () => {},
+		answered: async () => {},
 		spool: {
 			nextSequence: () => (last += 1),
 			write: (seq, entry) => new Promise((resolve, reject) => writes.push({ seq, entry, resolve, reject })),

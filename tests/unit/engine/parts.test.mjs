@@ -217,6 +217,30 @@ test('gate: held writes leave in order after the release, and none once it is sh
 	assert.deepEqual(socket.written, ['a', 'b']);
 });
 
+test('gate: it is told when what waits has left, and when it never will', async () => {
+	const socket = fakeSocket();
+	let open = true;
+	const gate = new Gate(socket, () => open);
+	await gate.passed();
+	const wait = Promise.withResolvers();
+	gate.hold(wait.promise);
+	socket.send('a');
+	const order = [];
+	const passed = gate.passed().then(() => order.push('passed'));
+	socket.send('b');
+	await turn();
+	assert.deepEqual(order, []);
+	wait.resolve();
+	await passed;
+	assert.deepEqual(socket.written, ['a', 'b']);
+	gate.hold(new Promise(resolve => setImmediate(resolve)));
+	socket.send('c');
+	const never = gate.passed();
+	open = false;
+	await assert.rejects(never, /link closed/);
+	assert.deepEqual(socket.written, ['a', 'b']);
+});
+
 test('sends: given up before the write, it can no longer be written', async () => {
 	const results = [];
 	const sends = new Sends(5, result => results.push(result));

@@ -21,7 +21,7 @@ export class Gate {
 		this.write = socket.send.bind(socket);
 		/** @type {{onQueued?: () => void, onWritten: () => void, fault?: string} | null} who wants to know about the next write */
 		this.next = null;
-		/** What waits, oldest first: writes, and what they wait for. @type {Array<{done?: boolean, data?: unknown}>} */
+		/** What waits, oldest first: writes, and what they wait for. @type {Array<{done?: boolean, reached?: Function, data?: unknown}>} */
 		this.line = [];
 		this.writes = 0;
 		/** Told when our end of the handshake is done. */
@@ -87,10 +87,20 @@ export class Gate {
 		return true;
 	}
 
+	/** Settles when what waits now has left; fails if it will not, because the link has ended. */
+	async passed() {
+		const { promise, resolve, reject } = Promise.withResolvers();
+		this.line.push({ done: true, reached: open => (open ? resolve() : reject(new Error('link closed'))) });
+		this.advance();
+		return promise;
+	}
+
 	advance() {
 		while (this.line.length && this.line[0].done !== false) {
 			const item = this.line.shift();
-			if (!item.done) {
+			if (item.reached) {
+				item.reached(this.allowed() && this.socket.readyState === OPEN);
+			} else if (!item.done) {
 				this.pass(item);
 			}
 		}

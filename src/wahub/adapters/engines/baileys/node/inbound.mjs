@@ -28,9 +28,12 @@ export class Inbound {
 	 *   miss: (news: object) => void,
 	 *   pollOf: (id: string) => Promise<import('./polls.mjs').PollKey | null>,
 	 *   onSpoolFailure: (error: Error) => void,
+	 *   stored: () => Promise<void>,
+	 *   answered: () => Promise<void>,
 	 *   log: (text: string) => void,
 	 *   backlog: import('./backlog.mjs').Backlog,
-	 * }} link `statuses`: whether posts on the status list are told; `learn`: told which number and LID are one person
+	 * }} link `statuses`: whether posts on the status list are told; `stored` settles when the key changes made until now are
+	 *   durable, `answered` when what was written to the socket has left; `learn`: told which number and LID are one person
 	 */
 	constructor(link) {
 		this.link = link;
@@ -287,15 +290,25 @@ export class Inbound {
 		reach('after_spool');
 	}
 
-	/** The gateway has stored it. @param {number} seq */
+	/**
+	 * The gateway has stored it. Until its receipt has left, which waits for the keys, the server brings it again to the next
+	 * link, and that answers from the spool.
+	 * @param {number} seq
+	 */
 	async acknowledged(seq) {
 		const key = this.keyOfSequence.get(seq);
-		if (key !== undefined) {
-			this.keyOfSequence.delete(seq);
-			this.waiting.delete(key);
-			this.remember(key);
-			await this.link.spool.remove(seq);
+		if (key === undefined) {
+			return;
 		}
+		this.keyOfSequence.delete(seq);
+		try {
+			await this.link.answered();
+		} catch {
+			return; // the link has ended; the next one tells it again
+		}
+		this.waiting.delete(key);
+		this.remember(key);
+		await this.link.spool.remove(seq);
 	}
 
 	remember(key) {

@@ -72,6 +72,8 @@ export class Link {
 			miss: news => this.tell('missed', news),
 			pollOf: id => this.ask('need_poll', { id }),
 			onSpoolFailure: () => this.abort('spool_failed'),
+			stored: () => this.keys.stored,
+			answered: async () => this.gate?.passed(),
 			log: text => host.log('warning', text),
 			backlog: this.vitals.backlog
 		});
@@ -170,7 +172,7 @@ export class Link {
 				settings,
 				creds: this.creds,
 				keys: this.keys,
-				repository: orderedRepository(this.inbound, () => this.keys.stored),
+				repository: orderedRepository(this.inbound),
 				getMessage: key => this.requests.messageAgain(key.id),
 				logger: this.logger,
 				browser: this.browser,

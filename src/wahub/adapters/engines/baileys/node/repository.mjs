@@ -31,10 +31,9 @@ const outside = new AsyncResource('wahub-ratchet');
 
 /**
  * @param {import('./inbound.mjs').Inbound} inbound
- * @param {() => Promise<void>} stored settles when the key changes made until now are durable
  * @returns what Baileys' option `makeSignalRepository` takes
  */
-export function orderedRepository(inbound, stored) {
+export function orderedRepository(inbound) {
 	return (auth, logger, pnToLid) => {
 		const inner = makeRepository(auth, logger, pnToLid);
 		const groupKeys = new GroupKeys(inner);
@@ -71,7 +70,7 @@ export function orderedRepository(inbound, stored) {
 				}
 				throw error;
 			}
-			stored().then(() => reach('after_key_commit'), () => {});
+			inbound.link.stored().then(() => reach('after_key_commit'), () => {});
 			inbound.committed(arrival, kept);
 			return plaintext;
 		};
