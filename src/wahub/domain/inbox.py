@@ -159,7 +159,7 @@ def poll_key(received: Received) -> PollKey | None:
     try:
         encoded = json.loads(received.raw)["messageContextInfo"]["messageSecret"]
         secret = base64.b64decode(encoded, validate=True)
-    except (KeyError, TypeError, ValueError, binascii.Error):
+    except (KeyError, TypeError, ValueError, RecursionError, binascii.Error):
         return None
     creators = () if received.from_me else received.author.jids
     return PollKey(tuple(str(name) for name in poll.get("options") or ()), secret, creators) if secret else None

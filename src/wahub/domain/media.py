@@ -78,7 +78,7 @@ def attached(received: Received) -> Attached | None:
 def _bearer(raw: str | None) -> tuple[str, Mapping[str, Any]] | None:
     try:
         message = None if raw is None else json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     for _ in range(_DEEPEST):
         if not isinstance(message, dict):
@@ -185,7 +185,8 @@ UNKNOWN_TYPE: Final = "application/octet-stream"
 _TYPE = re.compile(
     r"(?P<plain>[a-z0-9][a-z0-9!#$&^_.+-]{0,99}/[a-z0-9][a-z0-9!#$&^_.+-]{0,99})"
     r"(?:.*?;\s*codecs=(?P<codecs>[\w.,-]{1,60}|\"[\w., -]{1,60}\")\s*(?:;|$))?",
-    re.IGNORECASE,
+    # It becomes a header: letters beyond ASCII would fail there.
+    re.IGNORECASE | re.ASCII,
 )
 _CONTAINERS: Final = {
     "audio": frozenset({"application/ogg", "video/ogg", "video/mp4", "video/3gpp", "video/webm", "video/quicktime"}),

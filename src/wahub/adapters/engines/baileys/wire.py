@@ -434,5 +434,5 @@ class FrameReader:
 def _decode(body: bytes) -> FromEngine:
     try:
         return _decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameError(f"unreadable frame: {error}") from None

@@ -3,12 +3,15 @@
 // replay; one that cannot be looked up now waits there for the next link.
 
 import { known, ownPerson } from './addresses.mjs';
+import { clean } from './clean.mjs';
 import { around, peopleIn } from './context.mjs';
 import { pollUpdateOf } from './polls.mjs';
 import { rawJson, read } from './reading.mjs';
 import { digitsOf } from './stanzas.mjs';
 import { Votes } from './votes.mjs';
 
+/** How many people of one message are looked up: a stranger may name any number of them. */
+const LOOKED_UP = 64;
 /** Kept by another version, which knew more: it is told all the same. */
 const NOT_UNDERSTOOD = { type: 'other', text: null, target: null, details: {}, context: null };
 
@@ -71,7 +74,7 @@ export class Reports {
 
 	/** Those whom a message names and who are not in the chat as far as one can see. */
 	strangersIn(context, envelope) {
-		return peopleIn(context).filter(jid => !this.near(jid, envelope));
+		return peopleIn(context).filter(jid => !this.near(jid, envelope)).slice(0, LOOKED_UP);
 	}
 
 	/** Whoever is known without asking: the account itself, the sender, the partner of a direct chat. */
@@ -93,10 +96,6 @@ export class Reports {
 		return new Map(jids.map((jid, index) => [jid, people[index]]));
 	}
 
-	/**
-	 * What strangers wrote may hold half a surrogate pair, which is no UTF-8: the other end would refuse the frame, and with it
-	 * this whole process. Nor can every database hold the character NUL.
-	 */
 	report(seq, body) {
 		this.link.report(seq, clean(body));
 	}
@@ -128,16 +127,4 @@ export class Reports {
 	close() {
 		this.votes.close();
 	}
-}
-
-function clean(value) {
-	if (typeof value === 'string') {
-		return value.toWellFormed().replaceAll('\0', '\ufffd');
-	}
-	if (Array.isArray(value)) {
-		return value.map(clean);
-	}
-	return value && typeof value === 'object'
-		? Object.fromEntries(Object.entries(value).map(([name, item]) => [name, clean(item)]))
-		: value;
 }
