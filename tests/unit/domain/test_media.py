@@ -81,6 +81,8 @@ def test_also_inside_wrappers(wrapper: str) -> None:
         {"imageMessage": part(directPath="")},
         {"imageMessage": part(mediaKey=None)},
         {"imageMessage": part(mediaKey="not base64!")},
+        {"imageMessage": part(mediaKey="AAAA" * 1_000)},
+        {"imageMessage": part(directPath="/" * 5_000)},
         {"imageMessage": part(directPath=7)},
         {"imageMessage": "text"},
         {"extendedTextMessage": {"contextInfo": {"quotedMessage": {"imageMessage": part()}}}},

@@ -12,7 +12,12 @@ import { Votes } from './votes.mjs';
 
 /** How many people of one message are looked up: a stranger may name any number of them. */
 const LOOKED_UP = 64;
-/** Kept by another version, which knew more: it is told all the same. */
+/**
+ * Characters of a message as JSON beyond which only where it came from is told: some escaped ones take six times their place,
+ * and a frame that is too long ends this process. What apps write is far below.
+ */
+const MOST_JSON = 4 * 1024 * 1024;
+/** Kept by another version, which knew more, or beyond measure: it is told all the same. */
 const NOT_UNDERSTOOD = { type: 'other', text: null, target: null, details: {}, context: null };
 
 export class Reports {
@@ -67,9 +72,11 @@ export class Reports {
 	}
 
 	bodyOf(envelope, message, said, people) {
-		const { type, text, target, details, context } = said;
+		const written = rawJson(message);
+		const raw = written !== null && written.length <= MOST_JSON ? written : null;
+		const { type, text, target, details, context } = raw === null ? NOT_UNDERSTOOD : said;
 		const who = jid => people.get(jid) ?? this.near(jid, envelope) ?? digitsOf(jid);
-		return { ...envelope, type, text, target, details: { ...details, ...around(context, who) }, raw: rawJson(message) };
+		return { ...envelope, type, text, target, details: { ...details, ...around(context, who) }, raw };
 	}
 
 	/** Those whom a message names and who are not in the chat as far as one can see. */
