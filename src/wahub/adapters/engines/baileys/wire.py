@@ -78,8 +78,8 @@ class Extend(_LinkFrame, tag="extend"):
 
 class SendContent(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What was or is to be sent. `kind` says which fields there are: `text` has `text`; `poll` has `caption`,
-    `options`, `multiple` and `secret`; `poll_key`, the answer to `need_poll`, has `options`, `secret` and `creators` (JIDs under
-    which the poll was made; none: it is ours).
+    `options`, `multiple` and `secret`; `poll_key`, the answer to `need_poll`, has `options`, `secret` and
+    `creators` (JIDs under which the poll was made; none: it is ours).
     """
 
     kind: str
