@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -193,3 +194,21 @@ async def test_instances_know_different_people(store: Database, lease: Lease) ->
     other = (await add_instance(store, "other")).id
     await _ingest(store, lease, _received("A1"))
     assert await store.read(lambda tx: tx.people.by_phone(other, NUMBER)) is None
+
+
+async def test_what_a_sender_calls_another_message_may_be_of_any_length(store: Database, lease: Lease) -> None:
+    long = secrets.token_hex(20_000)
+    vote = {"type": "vote", "target": long, "poll_id": long, "options": None}
+    assert await _ingest(store, lease, _received("A1", type="reaction", target=long), _received("A2", **vote))
+    assert [name for name, _ in await _events(store)] == ["reaction", "vote_update"]
+
+
+@pytest.mark.parametrize("kind", ["reaction", "vote", "edit", "delete"])
+async def test_what_is_about_nothing_is_stored_and_not_told(store: Database, lease: Lease, kind: str) -> None:
+    assert await _ingest(store, lease, _received("A1"), _received("A2", type=kind, text="x", target=None)) == [
+        True,
+        True,
+    ]
+    assert [name for name, _ in await _events(store)] == ["message"]
+    [head] = await store.read(lambda tx: tx.threads.heads(SHOP, (2**53, ""), 2))
+    assert head.message_id == "A1"

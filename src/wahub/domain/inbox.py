@@ -11,6 +11,9 @@ from typing import Any
 
 from wahub.domain.ids import ChatId, InstanceId, MessageId
 
+_LONGEST_ID = 255
+"""Characters of the id of another message. A sender writes it, and no index of PostgreSQL takes any length."""
+
 _LAST_SECOND = 253_402_300_799
 """The end of the year 9999."""
 
@@ -120,11 +123,15 @@ def from_engine(instance: InstanceId, body: Mapping[str, Any]) -> Received:
         author=_address(sender, body.get("sender_phone"), body.get("sender_lid")),
         partner=None if _is_shared(chat) else _address(chat, body.get("chat_phone"), body.get("chat_lid")),
         push_name=body.get("push_name") or None,
-        target=None if target is None else MessageId(str(target)),
+        target=None if target is None else _other_id(target),
         details=body.get("details") or {},
         raw=body.get("raw"),
         vote=_vote(body),
     )
+
+
+def _other_id(written: object) -> MessageId:
+    return MessageId(str(written)[:_LONGEST_ID])
 
 
 def _is_shared(chat: str) -> bool:
@@ -148,7 +155,7 @@ def _vote(body: Mapping[str, Any]) -> Vote | None:
     if body.get("type") != "vote" or body.get("poll_id") is None:
         return None
     options: Sequence[Any] | None = body.get("options")
-    return Vote(MessageId(str(body["poll_id"])), None if options is None else tuple(str(name) for name in options))
+    return Vote(_other_id(body["poll_id"]), None if options is None else tuple(str(name) for name in options))
 
 
 def poll_key(received: Received) -> PollKey | None:
@@ -159,7 +166,7 @@ def poll_key(received: Received) -> PollKey | None:
     try:
         encoded = json.loads(received.raw)["messageContextInfo"]["messageSecret"]
         secret = base64.b64decode(encoded, validate=True)
-    except (KeyError, TypeError, ValueError, binascii.Error):
+    except (KeyError, TypeError, ValueError, RecursionError, binascii.Error):
         return None
     creators = () if received.from_me else received.author.jids
     return PollKey(tuple(str(name) for name in poll.get("options") or ()), secret, creators) if secret else None

@@ -34,6 +34,9 @@ _DEEPEST = 5
 
 _LARGEST = 2**53
 _LONGEST_NAME = 150
+_LONGEST_PATH = 4_096
+_LONGEST_KEY = 64
+"""Bytes; keys and hashes have 32. A sender could have the engine choke on longer ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def attached(received: Received) -> Attached | None:
         return None
     kind, part = found
     path, key = part.get("directPath"), _bytes(part.get("mediaKey"))
-    if not isinstance(path, str) or not path or not key:
+    if not isinstance(path, str) or not 0 < len(path) <= _LONGEST_PATH or not key:
         return None
     name = part.get("fileName")
     return Attached(
@@ -78,7 +81,7 @@ def attached(received: Received) -> Attached | None:
 def _bearer(raw: str | None) -> tuple[str, Mapping[str, Any]] | None:
     try:
         message = None if raw is None else json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     for _ in range(_DEEPEST):
         if not isinstance(message, dict):
@@ -93,9 +96,10 @@ def _bearer(raw: str | None) -> tuple[str, Mapping[str, Any]] | None:
 
 def _bytes(given: object) -> bytes | None:
     try:
-        return base64.b64decode(given, validate=True) or None if isinstance(given, str) else None
+        found = base64.b64decode(given, validate=True) if isinstance(given, str) else b""
     except (ValueError, binascii.Error):
         return None
+    return found if 0 < len(found) <= _LONGEST_KEY else None
 
 
 def _length(given: object) -> int | None:
@@ -185,7 +189,8 @@ UNKNOWN_TYPE: Final = "application/octet-stream"
 _TYPE = re.compile(
     r"(?P<plain>[a-z0-9][a-z0-9!#$&^_.+-]{0,99}/[a-z0-9][a-z0-9!#$&^_.+-]{0,99})"
     r"(?:.*?;\s*codecs=(?P<codecs>[\w.,-]{1,60}|\"[\w., -]{1,60}\")\s*(?:;|$))?",
-    re.IGNORECASE,
+    # It becomes a header: letters beyond ASCII would fail there.
+    re.IGNORECASE | re.ASCII,
 )
 _CONTAINERS: Final = {
     "audio": frozenset({"application/ogg", "video/ogg", "video/mp4", "video/3gpp", "video/webm", "video/quicktime"}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wahub.domain.contact import Contact, stranger
 from wahub.domain.ids import InstanceId, MessageId
-from wahub.domain.inbox import NOTICES, STATUS, PollKey, Received, poll_key
+from wahub.domain.inbox import ABOUT_OTHERS, NOTICES, STATUS, PollKey, Received, poll_key
 from wahub.domain.incoming import Place, event_of
 from wahub.domain.lease import Lease
 from wahub.domain.message import Poll
@@ -23,7 +23,7 @@ def ingest(tx: Tx, lease: Lease, received: Received, now: float, event_id: str) 
     key = received.chat if partner is None else partner.id
     if not tx.inbox.add(received, key, None if author is None else author.id, now):
         return False
-    if received.type not in NOTICES and received.target is None and received.chat != STATUS:
+    if received.type not in NOTICES | ABOUT_OTHERS and received.target is None and received.chat != STATUS:
         tx.chats.note(lease.instance, key, _news(received))
     if received.new_subject is not None:
         tx.chats.set_title(lease.instance, key, received.new_subject)
@@ -53,11 +53,13 @@ def _unknown_author(received: Received) -> Contact:
 
 
 def _may_tell(tx: Tx, received: Received, author: str) -> bool:
-    """Not of an edit or a delete that its sender had no right to: WhatsApp's apps ignore those, too.
+    """Not of an edit or a delete that its sender had no right to, nor of what is about nothing: apps ignore those, too.
 
     In groups admins delete the messages of others, and WhatsApp sees to it that only they do.
     """
-    if received.type not in ("edit", "delete") or received.target is None:
+    if received.target is None:
+        return received.type not in ABOUT_OTHERS or received.vote is not None
+    if received.type not in ("edit", "delete"):
         return True
     if received.type == "delete" and received.in_group:
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.chaos.plan import Death
 
@@ -75,8 +75,10 @@ def make_inbound_plan(
         deaths.append(_death(chance, engines))
     each = -(-acts // (shops * len(deaths)))
     rounds = []
-    for death in deaths:
-        armed = each // 2 if death.point else 0
+    for drawn in deaths:
+        armed = each // 2 if drawn.point else 0
+        # One engine in so many gets the nth: with twice as many it is there.
+        death = replace(drawn, nth=min(drawn.nth, max(armed * shops // (2 * engines), 1)))
         pause = round(chance.uniform(0.1, 2.0), 2)
         rounds.append(InboundRound(each - armed, armed, troubles=_troubles(chance, shops), pause=pause, death=death))
     return InboundPlan(seed, shops, tuple(rounds), hour, engines=engines)

@@ -27,15 +27,17 @@ SETTINGS = {
     "SEND_ACK_TIMEOUT_MS": "1500",
     "RESTORE_CONCURRENCY": "50",
     "MAX_RESTARTS_PER_WINDOW": "0",
-    "WEBHOOK_RETRY_MAX_MS": "2000",
+    "WEBHOOK_RETRY_MAX_MS": "500",
     "WEBHOOK_TIMEOUT_MS": "3000",
     "LOG_LEVEL": "warning",
     "WAHUB_ENV": "test",
 }
 """Short waits, so that a run meets many of them; no pause for links that are lost again and again, as they are here."""
 
-PAUSE = 0.8
-"""Seconds on average between two things that are sent to one shop."""
+PER_SECOND = 25.0
+"""How many things are sent to all shops."""
+HEARD_IN_HOUR = 3
+"""How many are sent to each shop in each step of the hour."""
 PAUSED_AFTER = 20
 """Failures in a row after which an endpoint may be paused."""
 PAUSED_WITHIN = 60.0
@@ -106,13 +108,14 @@ class InboundChaos:
         for trouble in one.troubles:
             self._arm(trouble)
         seed = self.plan.seed * 100 + number
-        self.town.talk(one.acts, seed, PAUSE)
+        pause = self.plan.shops / PER_SECOND
+        self.town.talk(one.acts, seed, pause)
         time.sleep(one.pause)
         if one.settled:
             self.town.hush()
             until(self._is_through, THROUGH_WITHIN, "what was sent is not through")
         if one.death is not None:
-            self.reaper.die(one.death, lambda: self.town.talk(one.armed, seed + 50, PAUSE / 2))
+            self.reaper.die(one.death, lambda: self.town.talk(one.armed, seed + 50, pause / 2))
         self.town.hush()
 
     def _arm(self, trouble: Trouble) -> None:
@@ -126,7 +129,7 @@ class InboundChaos:
         self.receiver.down, begun = True, len(self.receiver.book())
         instances = {shop.account.id for shop in self.town.shops}
         for turn, shift in enumerate(self.plan.hour):
-            self.town.talk(1, self.plan.seed * 100 + 99 - turn, PAUSE)
+            self.town.talk(HEARD_IN_HOUR, self.plan.seed * 100 + 99 - turn, 0.1)
             self.town.hush()
             until(
                 lambda: all(self.receiver.refusals(begun)[instance] >= PAUSED_AFTER for instance in instances),

@@ -13,7 +13,8 @@ from tests.chaos.plan import Death
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("inbound-chaos"), pytest.mark.timeout(180)]
 
 REPOSITORY = Path(__file__).parents[3]
-SEED = int(os.environ.get("CHAOS_SEED", "20"))
+SEED = int(os.environ.get("CHAOS_SEED", "175"))
+"""This seed has three kinds of death: the gateway at once, an engine and the gateway at a point of theirs."""
 
 TWO_DEATHS = InboundPlan(
     seed=0,
@@ -31,10 +32,10 @@ TWO_DEATHS = InboundPlan(
 
 
 def test_kills_and_an_hour_without_receiver_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
-    plan = make_inbound_plan(SEED, shops=3, kills=6, acts=60, hour=(1_200, 3_600), engines=2)
+    plan = make_inbound_plan(SEED, shops=3, kills=7, acts=60, hour=(3_600,), engines=2)
     outcome = run_inbound(plan, tmp_path)
     assert outcome.verdict.findings == [], f"replay with CHAOS_SEED={SEED}\n{outcome}"
-    assert outcome.kills >= 4, f"replay with CHAOS_SEED={SEED}\n{outcome}"
+    assert outcome.kills >= 5, f"replay with CHAOS_SEED={SEED}\n{outcome}"
     assert outcome.verdict.figures["paused"] == 3, str(outcome)
 
 
@@ -50,7 +51,9 @@ def test_the_two_deaths_without_the_breakage_hold(tmp_path: Path) -> None:
     assert outcome.kills == TWO_DEATHS.kills
 
 
-@pytest.mark.parametrize("kind", ["spool", "dedupe"])
-def test_a_careless_build_is_found_guilty(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "victim"), [("spool", 1), ("dedupe", 5)])
+def test_a_careless_build_is_found_guilty(kind: str, victim: int, tmp_path: Path) -> None:
     outcome = broken(kind, tmp_path)
-    assert any("sent once, in the log 0 times" in found for found in outcome.verdict.findings), str(outcome)
+    # The first that came when the point of its kind lay in wait; of the others no build is sure.
+    lost = f" {victim} of shop-0: sent once, in the log 0 times"
+    assert any(found.endswith(lost) for found in outcome.verdict.findings), str(outcome)

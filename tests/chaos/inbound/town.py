@@ -1,7 +1,7 @@
 """People who write to shops: texts and images to the shop and into a group with it, and votes on its polls.
 
-Some write by number, some by LID; half of the groups name their members by LID, the others by number. Everything sent
-is written into a book at the moment at which WhatsApp took it.
+Some write by number, some by LID, some now so and now so; half of the groups name their members by LID, the others by
+number. Everything sent is written into a book at the moment at which WhatsApp took it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tests.support.waiting import until
 
 OPTIONS = tuple(f"option {letter}" for letter in "abcdefghijkl")
 """Twelve, so that a voter can say 4,095 different things."""
+ADDRESSING = (("pn",), ("lid",), ("pn", "lid"))
 WITHDRAWN = 5
 """Each vote of so many is withdrawn by the next."""
 IMAGE = base64.b64encode(bytes(range(256))).decode()
@@ -38,10 +39,14 @@ class Poll:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A person, and how messages of theirs are addressed outside of groups."""
+    """A person, and how messages of theirs are addressed outside of groups, by turns."""
 
     phone: Phone
-    addressing: str
+    addressing: tuple[str, ...]
+
+    def addressed(self, number: int) -> str:
+        """How that message is addressed: `pn` or `lid`."""
+        return self.addressing[number % len(self.addressing)]
 
 
 @dataclass(slots=True)
@@ -74,7 +79,7 @@ class Shop:
         number, text = len(self.sent), f"{self.mark} {self.account.id} {len(self.sent)}"
         body: dict[str, object] = {"to": self.group if in_group else self.account.phone.number}
         if not in_group:
-            body["addressing"] = writer.addressing
+            body["addressing"] = writer.addressed(number)
         body |= {"media": {"kind": "image", "base64": IMAGE, "caption": text}} if image else {"text": text}
         message_id = self._take(writer, "send", body)
         chat = self.group if in_group else writer.phone.number
@@ -88,7 +93,7 @@ class Shop:
         chosen = () if turn % WITHDRAWN == 0 else tuple(name for bit, name in enumerate(OPTIONS) if turn >> bit & 1)
         body: dict[str, object] = {"pollId": poll.id, "options": list(chosen)}
         if poll.chat != self.group:
-            body["addressing"] = voter.addressing
+            body["addressing"] = voter.addressed(turn)
         vote_id = self._take(voter, "vote", body)
         author = voter.phone.number
         self.sent.append(
@@ -125,7 +130,7 @@ class Town:
             account = self.gateway.create(f"shop-{number}", events=["*"])
             phones = [self.box.new_phone() for _ in range(self.plan.customers)]
             self.gateway.secrets |= {phone.number for phone in phones}
-            writers = [Writer(phone, ("pn", "lid")[turn % 2]) for turn, phone in enumerate(phones)]
+            writers = [Writer(phone, ADDRESSING[turn % 3]) for turn, phone in enumerate(phones)]
             self.shops.append(Shop(account, writers, self._group(number, account, phones), mark))
         for shop in self.shops:
             shop.account.pair()

@@ -161,7 +161,15 @@ def test_the_key_of_a_poll_that_was_received() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [None, "{}", '{"messageContextInfo":null}', '{"messageContextInfo":{"messageSecret":"?"}}']
+    "raw",
+    [
+        None,
+        "{}",
+        '{"messageContextInfo":null}',
+        '{"messageContextInfo":{"messageSecret":"?"}}',
+        "[" * 2_000 + "]" * 2_000,
+    ],
+    ids=["none", "empty", "null", "no secret", "nested without end"],
 )
 def test_a_poll_without_its_secret_has_no_key(raw: str | None) -> None:
     assert poll_key(_received(type="poll", details={"poll": {"options": ["A"]}}, raw=raw)) is None

@@ -81,6 +81,8 @@ def test_also_inside_wrappers(wrapper: str) -> None:
         {"imageMessage": part(directPath="")},
         {"imageMessage": part(mediaKey=None)},
         {"imageMessage": part(mediaKey="not base64!")},
+        {"imageMessage": part(mediaKey="AAAA" * 1_000)},
+        {"imageMessage": part(directPath="/" * 5_000)},
         {"imageMessage": part(directPath=7)},
         {"imageMessage": "text"},
         {"extendedTextMessage": {"contextInfo": {"quotedMessage": {"imageMessage": part()}}}},
@@ -147,6 +149,9 @@ def test_no_key_shows_in_a_text() -> None:
         ("document", "nonsense", {"nonsense"}, UNKNOWN_TYPE),
         ("document", "a/b\r\nSet-Cookie: x", {"a/b"}, "a/b"),
         ("other", "image/png", {"image/png"}, "image/png"),
+        # No header can hold letters beyond ASCII, some of which are others in capitals.
+        ("image", "image/\u017fvg", {"image/png"}, UNKNOWN_TYPE),
+        ("audio", "audio/ogg; codecs=\u0661", {"audio/ogg"}, "audio/ogg"),
     ],
 )  # fmt: skip
 def test_a_type_is_shown_as_far_as_the_bytes_bear_it_out(kind: str, declared: str, found: set[str], shown: str) -> None:
@@ -223,3 +228,9 @@ def test_a_file_that_was_here_and_cannot_be_had_again_is_gone_from_here() -> Non
     here = replace(WANTED, state=MediaState.HERE, path="shop/a", fetched_at=1.0)
     again = failed(here, Trouble.GONE, 5.0)
     assert (again.state, again.path, again.fetched_at, again.error) == (MediaState.FAILED, None, None, "gone")
+
+
+def test_a_message_that_is_nested_without_end_has_no_file() -> None:
+    raw = '{"viewOnceMessage":{"message":' * 1_000 + '{"imageMessage":{}}' + "}}" * 1_000
+    body = {"message_id": "A", "chat": "1@s.whatsapp.net", "sender": "1@s.whatsapp.net", "type": "image", "raw": raw}
+    assert attached(from_engine(InstanceId("a"), body)) is None

@@ -357,3 +357,25 @@ test('arrivals: what comes out of the offline queue is counted as it came', () =
 	inbound.announce({});
 	assert.equal(inbound.announced, null);
 });
+
+test('of a message beyond measure only where it came from is told', async () => {
+	const here = scene();
+	await take(here, stanza(PEER), { conversation: '\u0001'.repeat(1_000_000) });
+	const [{ type, text, raw, sender_phone: phone }] = here.told;
+	assert.deepEqual([type, text, raw, phone], ['other', null, null, '1666']);
+});
+
+test('one that cannot be told keeps no link from opening, and is missed', async () => {
+	const envelope = { message_id: 'M1', chat: 'c', sender: 's', timestamp: 1 };
+	const good = { ...envelope, message_id: 'M2' };
+	const here = scene({
+		spooled: [
+			{ key: 'a', me: {}, envelope, plaintext: Buffer.of(0x0a, 0xff, 1) },
+			{ key: 'b', me: {}, envelope: good, plaintext: plain({ conversation: 'hi' }) }
+		]
+	});
+	await here.inbound.replay();
+	assert.deepEqual(texts(here.told), ['hi']);
+	assert.deepEqual(here.aside, [[1, 'unreadable']]);
+	assert.deepEqual(here.missed.map(({ id, why }) => [id, why]), [['M1', 'undecryptable']]);
+});

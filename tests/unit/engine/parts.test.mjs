@@ -88,6 +88,18 @@ test('keys: what is not there is asked once; pre-keys are asked each time; nobod
 	assert.deepEqual(await store.get('sender-key-memory', ['g']), { g: { device: true } });
 });
 
+test('keys: after a failed write nothing is written any more, for it came later', async () => {
+	const { store, writes } = slowStore();
+	const first = store.set({ 'pre-key': { 1: { v: 1 } } });
+	await turn();
+	writes[0].reject(new Error('failed'));
+	await assert.rejects(first, /failed/);
+	await assert.rejects(store.saveCreds({ nextPreKeyId: 2 }), /failed/);
+	await turn();
+	await store.idle();
+	assert.equal(writes.length, 1);
+});
+
 test('keys: a read that was under way during a write is not remembered', async () => {
 	let answer;
 	const store = new KeyStore({

@@ -11,6 +11,7 @@ const directory = process.env.ENGINE_DIRECTORY;
 const load = name => import(pathToFileURL(join(directory, name)).href);
 const { decodePlaintext, rawJson, read } = await load('reading.mjs');
 const { around, peopleIn } = await load('context.mjs');
+const { digitsOf } = await load('stanzas.mjs');
 const require = createRequire(join(directory, 'x.js'));
 const { proto } = await import(pathToFileURL(require.resolve('baileys')).href);
 
@@ -261,4 +262,11 @@ test('context: nothing where there is nothing', () => {
 test('context: of an edit it is that of the new text', () => {
 	const edited = { extendedTextMessage: { text: 'new', contextInfo: { mentionedJid: ['a@lid'] } } };
 	assert.deepEqual(peopleIn(said({ protocolMessage: { type: 14, key, editedMessage: edited } }).context), ['a@lid']);
+});
+
+test('an address that is no number names nobody', () => {
+	const contextInfo = { mentionedJid: ['Ada@s.whatsapp.net', '15550001@s.whatsapp.net'], stanzaId: 'Q', participant: '*@lid' };
+	const { context } = said({ extendedTextMessage: { text: 'hi', contextInfo } });
+	const { mentions, quoted } = around(context, jid => digitsOf(jid));
+	assert.deepEqual([mentions, quoted.from, quoted.fromLid], [['15550001'], null, null]);
 });

@@ -77,9 +77,9 @@ class Extend(_LinkFrame, tag="extend"):
 
 
 class SendContent(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What was or is to be sent. `kind` says which fields there are: `text` has `text`; `poll` has `caption`, `options`,
-    `multiple` and `secret`; `poll_key`, the answer to `need_poll`, has `options`, `secret` and `creators` (JIDs under
-    which the poll was made; none: it is ours).
+    """What was or is to be sent. `kind` says which fields there are: `text` has `text`; `poll` has `caption`,
+    `options`, `multiple` and `secret`; `poll_key`, the answer to `need_poll`, has `options`, `secret` and
+    `creators` (JIDs under which the poll was made; none: it is ours).
     """
 
     kind: str
@@ -434,5 +434,5 @@ class FrameReader:
 def _decode(body: bytes) -> FromEngine:
     try:
         return _decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise FrameError(f"unreadable frame: {error}") from None

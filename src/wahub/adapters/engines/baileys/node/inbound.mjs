@@ -69,17 +69,27 @@ export class Inbound {
 			const { key, me, body, envelope, plaintext } = entry;
 			if (this.isOfAnother(me)) {
 				strange += 1;
-				await this.setAside(seq, envelope);
+				await this.setAside(seq, envelope, 'foreign', 'other_account');
 			} else if (body) {
 				this.wait(seq, key, NOTHING);
 				this.reports.after(() => this.reports.report(seq, body));
 			} else {
 				this.wait(seq, key, plaintext);
-				this.reports.add(seq, envelope, decodePlaintext(plaintext));
+				await this.tellAgain(seq, envelope, plaintext);
 			}
 		}
 		if (strange) {
 			this.link.log('the spool held messages of the account that was linked before: set aside as .foreign');
+		}
+	}
+
+	/** One message that cannot be told must not keep the link from opening. */
+	async tellAgain(seq, envelope, plaintext) {
+		try {
+			this.reports.add(seq, envelope, decodePlaintext(plaintext));
+		} catch {
+			this.link.log('a received message in the spool cannot be told: set aside as .unreadable');
+			await this.setAside(seq, envelope, 'unreadable', 'undecryptable');
 		}
 	}
 
@@ -95,10 +105,10 @@ export class Inbound {
 	}
 
 	/** @param {object | undefined} envelope of a message; a notice has none, and is not missed */
-	async setAside(seq, envelope) {
-		await this.link.spool.setAside(seq, 'foreign');
+	async setAside(seq, envelope, ending, why) {
+		await this.link.spool.setAside(seq, ending);
 		if (envelope) {
-			this.unread.tell(envelope, 'other_account');
+			this.unread.tell(envelope, why);
 		}
 	}
 

@@ -47,6 +47,8 @@ export class KeyStore {
 		/** @type {Array<{changes: Map<string, object>, resolve: () => void, reject: (error: Error) => void}>} */
 		this.waiting = [];
 		this.running = null;
+		/** Why a batch could not be written; what was changed after it must not be durable without it. @type {Error | null} */
+		this.lost = null;
 		this.creds = null;
 		/** Settles when what was changed until now is durable. */
 		this.stored = Promise.resolve();
@@ -118,6 +120,9 @@ export class KeyStore {
 		if (changes.size === 0) {
 			return Promise.resolve();
 		}
+		if (this.lost) {
+			return Promise.reject(this.lost);
+		}
 		this.writes += 1;
 		changes.forEach((change, key) => this.unwritten.set(key, change));
 		const { promise, resolve, reject } = Promise.withResolvers();
@@ -139,6 +144,7 @@ export class KeyStore {
 			try {
 				await this.pipe.write([...merged.values()].map(({ kind, id, bytes }) => [kind, id, bytes]));
 			} catch (error) {
+				this.lost = error;
 				this.cache.clear();
 				this.pipe.onFailure(error);
 				[...batch, ...this.waiting.splice(0)].forEach(({ reject }) => reject(error));

@@ -4,6 +4,7 @@
 // is waited for (a restart after pairing must find the credentials), then `closed` is reported as the last frame.
 
 import { getBinaryNodeChild, jidDecode, makeWASocket } from 'baileys';
+import { clean } from './clean.mjs';
 import { deviceOf, isSecure, quietLogger, socketOptions } from './config.mjs';
 import { isPaired, readCredentials, UnreadableCredentials } from './credentials.mjs';
 import { Ending } from './ending.mjs';
@@ -111,7 +112,8 @@ export class Link {
 		if (this.forgotten) {
 			return;
 		}
-		this.host.send({ t: type, link: this.id, epoch: this.epoch, ...fields });
+		// What is received was cleaned when it was read.
+		this.host.send({ t: type, link: this.id, epoch: this.epoch, ...(type === 'inbound' ? fields : clean(fields)) });
 	}
 
 	report(seq, body) {

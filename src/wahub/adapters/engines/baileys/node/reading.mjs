@@ -155,8 +155,15 @@ function flowId(flow) {
 	}
 }
 
-/** The message as JSON text: numbers beyond 32 bits and bytes (base64) are strings; text is valid Unicode. */
+/**
+ * The message as JSON text: numbers beyond 32 bits and bytes (base64) are strings; text is valid Unicode. Null for one that
+ * is nested so deeply that it cannot be written down; a stranger may have quotes in quotes without end.
+ */
 export function rawJson(message) {
-	const plain = proto.Message.toObject(message, { longs: String, enums: String, bytes: String });
-	return JSON.stringify(plain, (_, value) => (typeof value === 'string' ? value.toWellFormed() : value));
+	try {
+		const plain = proto.Message.toObject(message, { longs: String, enums: String, bytes: String });
+		return JSON.stringify(plain, (_, value) => (typeof value === 'string' ? value.toWellFormed() : value));
+	} catch {
+		return null;
+	}
 }

@@ -3,13 +3,21 @@
 // replay; one that cannot be looked up now waits there for the next link.
 
 import { known, ownPerson } from './addresses.mjs';
+import { clean } from './clean.mjs';
 import { around, peopleIn } from './context.mjs';
 import { pollUpdateOf } from './polls.mjs';
 import { rawJson, read } from './reading.mjs';
 import { digitsOf } from './stanzas.mjs';
 import { Votes } from './votes.mjs';
 
-/** Kept by another version, which knew more: it is told all the same. */
+/** How many people of one message are looked up: a stranger may name any number of them. */
+const LOOKED_UP = 64;
+/**
+ * Characters of a message as JSON beyond which only where it came from is told: some escaped ones take six times their place,
+ * and a frame that is too long ends this process. What apps write is far below.
+ */
+const MOST_JSON = 4 * 1024 * 1024;
+/** Kept by another version, which knew more, or beyond measure: it is told all the same. */
 const NOT_UNDERSTOOD = { type: 'other', text: null, target: null, details: {}, context: null };
 
 export class Reports {
@@ -64,14 +72,16 @@ export class Reports {
 	}
 
 	bodyOf(envelope, message, said, people) {
-		const { type, text, target, details, context } = said;
+		const written = rawJson(message);
+		const raw = written !== null && written.length <= MOST_JSON ? written : null;
+		const { type, text, target, details, context } = raw === null ? NOT_UNDERSTOOD : said;
 		const who = jid => people.get(jid) ?? this.near(jid, envelope) ?? digitsOf(jid);
-		return { ...envelope, type, text, target, details: { ...details, ...around(context, who) }, raw: rawJson(message) };
+		return { ...envelope, type, text, target, details: { ...details, ...around(context, who) }, raw };
 	}
 
 	/** Those whom a message names and who are not in the chat as far as one can see. */
 	strangersIn(context, envelope) {
-		return peopleIn(context).filter(jid => !this.near(jid, envelope));
+		return peopleIn(context).filter(jid => !this.near(jid, envelope)).slice(0, LOOKED_UP);
 	}
 
 	/** Whoever is known without asking: the account itself, the sender, the partner of a direct chat. */
@@ -93,10 +103,6 @@ export class Reports {
 		return new Map(jids.map((jid, index) => [jid, people[index]]));
 	}
 
-	/**
-	 * What strangers wrote may hold half a surrogate pair, which is no UTF-8: the other end would refuse the frame, and with it
-	 * this whole process. Nor can every database hold the character NUL.
-	 */
 	report(seq, body) {
 		this.link.report(seq, clean(body));
 	}
@@ -128,16 +134,4 @@ export class Reports {
 	close() {
 		this.votes.close();
 	}
-}
-
-function clean(value) {
-	if (typeof value === 'string') {
-		return value.toWellFormed().replaceAll('\0', '\ufffd');
-	}
-	if (Array.isArray(value)) {
-		return value.map(clean);
-	}
-	return value && typeof value === 'object'
-		? Object.fromEntries(Object.entries(value).map(([name, item]) => [name, clean(item)]))
-		: value;
 }

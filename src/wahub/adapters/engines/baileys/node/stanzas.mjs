@@ -8,13 +8,15 @@ import {
 const hasPhone = jid => isPnUser(jid) || isHostedPnUser(jid);
 const hasLid = jid => isLidUser(jid) || isHostedLidUser(jid);
 
+const DIGITS = /^\d{1,32}$/;
+
 /**
- * The digits of a person, in both address spaces.
+ * The digits of a person, in both address spaces. Whoever names people in a message may write anything for an address.
  * @param {(string | undefined)[]} jids addresses of one person; those of other kinds do not count
  * @returns {{phone: string | null, lid: string | null}}
  */
 export function digitsOf(...jids) {
-	const userOf = is => jidDecode(jids.find(jid => jid && is(jidNormalizedUser(jid))))?.user ?? null;
+	const userOf = is => jidDecode(jids.find(jid => jid && is(jidNormalizedUser(jid))))?.user.match(DIGITS)?.[0] ?? null;
 	return { phone: userOf(hasPhone), lid: userOf(hasLid) };
 }
 
