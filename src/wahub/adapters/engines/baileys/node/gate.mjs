@@ -48,6 +48,11 @@ export class Gate {
 		}
 	}
 
+	/** Whether anything waits to leave. */
+	get waits() {
+		return this.line.length > 0;
+	}
+
 	/** Whether the encrypted handshake is complete on our side. */
 	get handshaken() {
 		return this.writes >= LAST_OF_HANDSHAKE;

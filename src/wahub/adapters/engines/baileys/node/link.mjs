@@ -16,6 +16,7 @@ import { Mappings } from './mappings.mjs';
 import { Media } from './media.mjs';
 import { Notices } from './notices.mjs';
 import { Pairing } from './pairing.mjs';
+import { within } from './people.mjs';
 import { Presence } from './presence.mjs';
 import { forgetTransactions, quietEvents } from './quiet.mjs';
 import { receiptOf } from './receipts.mjs';
@@ -43,6 +44,7 @@ export class Link {
 		this.browser = deviceOf(frame.device_name);
 		this.online = frame.mark_online ?? false;
 		this.ended = false;
+		this.closing = false;
 		this.finished = null;
 		this.forgotten = false;
 		/** The server took the account; resolved then, and when the link ends without it. */
@@ -234,14 +236,24 @@ export class Link {
 		this.shut();
 	}
 
-	/** End in order. */
+	/** End in order: receipts that wait for their keys leave first, or WhatsApp would bring those messages again. */
 	close(cause = 'closed_by_us') {
-		if (this.ended) {
+		if (this.ended || this.closing) {
 			return;
 		}
+		this.closing = true;
 		this.ending.decide(cause);
-		this.ended = true;
-		this.shut();
+		const end = () => {
+			if (!this.ended) {
+				this.ended = true;
+				this.shut();
+			}
+		};
+		if (this.gate?.waits) {
+			within(CLOSE_PATIENCE_MS, this.gate.passed()).then(end, end);
+		} else {
+			end();
+		}
 	}
 
 	shut() {

@@ -29,7 +29,7 @@ export class Requests {
 			return;
 		}
 		try {
-			if (!link.isOpen || link.ended) {
+			if (!link.isOpen || link.ended || link.closing) {
 				throw new Error('link closed');
 			}
 			await this.assertReachable(chat);
