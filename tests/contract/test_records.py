@@ -251,6 +251,20 @@ async def test_of_equal_messages_at_the_same_moment_one_is_new(store: Database) 
     assert sorted(arrivals) == [False] * 9 + [True]
 
 
+async def test_what_guards_against_a_second_copy_is_counted_up_to_a_limit(store: Database) -> None:
+    await add_instance(store)
+    await add_instance(store, "other")
+
+    def receive(tx: Tx) -> list[int]:
+        for number in range(3):
+            add_received(tx, make_received(f"3A0{number}"), START)
+        add_received(tx, make_received("3A00"), START)
+        return [tx.inbox.guards(SHOP, most) for most in (2, 3, 10)]
+
+    assert await store.write(receive) == [2, 3, 3]
+    assert await store.read(lambda tx: tx.inbox.guards(InstanceId("other"), 10)) == 0
+
+
 async def test_when_the_latest_message_was_stored(store: Database) -> None:
     await add_instance(store)
     await add_instance(store, "other")

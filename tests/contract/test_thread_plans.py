@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from tests.contract.makers import SHOP
 from tests.contract.plans import plan_of
 
-from wahub.adapters.sql import missed, retention, thread
+from wahub.adapters.sql import inbox, missed, retention, thread
 
 _CHAT = "ix_inbox_instance_chat_key_listed_timestamp_position"
 _VALUES: dict[str, object] = {
@@ -69,13 +69,26 @@ def test_a_page_is_one_walk_along_an_index(sqlite_url: str, statement: sa.Execut
         (thread._PEOPLE, "sqlite_autoindex_people_1 "),
         (missed._COUNT_OF, "ix_inbox_instance_message_id "),
         (missed._IS_HERE, "ix_inbox_instance_message_id "),
+        (inbox._GUARDS, "USING COVERING INDEX"),
         (retention._OLDEST, "ix_inbox_instance_received_at (instance=? AND received_at>? AND received_at<?)"),
         (retention._OLD_MESSAGE, "ix_inbox_instance_received_at (instance=? AND received_at<?)"),
         (retention._FORGET, "ix_inbox_instance_received_at (instance=? AND received_at<?)"),
         (retention._FORGET_CHATS, "ix_chats_instance_last_at_key (instance=? AND last_at<?)"),
         (retention._FORGET_MISSED, "ix_missed_instance_at (instance=? AND at<?)"),
     ],
-    ids=["done to", "authors", "people", "unreadable", "is here", "oldest", "old", "forget", "chats", "missed"],
+    ids=[
+        "done to",
+        "authors",
+        "people",
+        "unreadable",
+        "is here",
+        "guards",
+        "oldest",
+        "old",
+        "forget",
+        "chats",
+        "missed",
+    ],
 )
 def test_what_is_looked_up_has_an_index(sqlite_url: str, statement: sa.Executable, index: str) -> None:
     plan = plan_of(sqlite_url, statement, values_of(statement))

@@ -1,7 +1,7 @@
 """What `GET …/diagnostics` and `GET …/client/info-raw` tell (contract A.1). No text, no code, no number but our own.
 
 Some fields come from gateways that drive a browser. What an engine that opens sockets does not have is told as null, 0
-or false: stacks of errors, a fallback poller, a cache of seen messages (the store knows them all).
+or false: stacks of errors, a fallback poller. Its cache of seen messages is the store, which knows them all.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ _LATEST = 20
 
 _LATEST_UNREADABLE = 10
 
+_MOST_GUARDS = 2_000
+"""What a cache of seen messages would hold (contract D.1); nobody waits while the store counts more."""
+
 _HOLDS_A_LINK = (State.CONNECTING, State.NEEDS_QR, State.READY)
 
 
@@ -43,6 +46,7 @@ class View:
     webhook: Attempted | None
     endpoint: dict[str, Any]
     last_received_at: float | None
+    guards: int
     unreadable: Unreadable
     media: Mapping[MediaState, int]
     depth: int
@@ -59,6 +63,7 @@ def look(tx: Tx, wanted: InstanceId) -> View:
         webhook=tx.webhooks.last_attempt(wanted),
         endpoint=endpoint_of(tx, found),
         last_received_at=tx.inbox.last_received_at(wanted),
+        guards=tx.inbox.guards(wanted, _MOST_GUARDS),
         unreadable=tx.missed.unreadable(wanted, _LATEST_UNREADABLE),
         media=tx.media.count(wanted),
         depth=tx.line.depth(wanted),
@@ -88,6 +93,7 @@ def shown(view: View) -> dict[str, Any]:
         **_liveness(view),
         "inbound": _inbound(view),
         "media": _media(view.media),
+        "dedupeCacheSize": view.guards,
         **_of_browsers(seen.state),
         **schemas.settings_of(view.instance),
         "incidents": [{"kind": found.kind, "details": found.details, "at": iso(found.at)} for found in view.incidents],
@@ -187,7 +193,6 @@ def _of_browsers(state: State) -> dict[str, Any]:
         "lastFallbackPollAt": None,
         "fallbackPollRuns": 0,
         "fallbackPollLastError": None,
-        "dedupeCacheSize": 0,
     }
 
 

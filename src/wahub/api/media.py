@@ -6,14 +6,16 @@ browser may guess another.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from wahub.api.deps import ApiDeps
 from wahub.api.hub import path_id
+from wahub.api.parts import FileOrPart
 from wahub.api.problems import problem
 from wahub.domain.errors import MediaBrokenError, MediaUnavailableError
 from wahub.domain.ids import MessageId
@@ -47,7 +49,11 @@ class MediaRoutes:
             "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "default-src 'none'; sandbox",
         }
-        return FileResponse(ready.path, headers=headers, media_type=ready.file.mime or UNKNOWN_TYPE)
+        try:
+            found = await asyncio.to_thread(ready.path.stat)
+        except FileNotFoundError:
+            return problem(503, "The file was removed at this moment: ask again", {"Retry-After": "1"})
+        return FileOrPart(ready.path, headers=headers, media_type=ready.file.mime or UNKNOWN_TYPE, stat_result=found)
 
 
 def _knows(given: str | None, tag: str) -> bool:

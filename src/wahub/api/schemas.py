@@ -20,7 +20,7 @@ from wahub.domain.instance import Config, EngineOptions, Instance, State, public
 from wahub.domain.lifecycle import Lifecycle
 from wahub.domain.pacing import Pace
 from wahub.domain.proxy import check_proxy, mask_proxy
-from wahub.domain.target import check_url
+from wahub.domain.target import check_url, mask_url
 from wahub.domain.times import iso
 from wahub.services.instance import ConfigChange
 from wahub.services.outbox import StatusView
@@ -138,7 +138,7 @@ def list_item(instance: Instance) -> dict[str, Any]:
     item = brief(instance)
     if instance.observed.phone:
         item["phoneNumber"] = instance.observed.phone
-    item["webhookUrl"] = instance.config.webhook_url
+    item["webhookUrl"] = mask_url(instance.config.webhook_url)
     item["webhookEvents"] = list(instance.config.webhook_events)
     if instance.observed.last_error:
         item["lastError"] = instance.observed.last_error
@@ -247,7 +247,7 @@ def status_page(
             "disconnects1h": counters.disconnects_1h,
             "newChats24h": counters.new_chats_24h,
         },
-        "webhook": {"url": instance.config.webhook_url, "events": list(instance.config.webhook_events)},
+        "webhook": {"url": mask_url(instance.config.webhook_url), "events": list(instance.config.webhook_events)},
     }
 
 

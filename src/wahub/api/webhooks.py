@@ -18,6 +18,7 @@ from wahub.domain.errors import CallerError, InvalidFieldError
 from wahub.domain.event import SECRETS
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Instance
+from wahub.domain.target import mask_url
 from wahub.domain.times import iso
 from wahub.domain.webhook import Delivery
 from wahub.ports.store import Tx
@@ -139,5 +140,5 @@ def _dead_letter(delivery: Delivery) -> dict[str, Any]:
         "lastError": delivery.last_error,
         "lastAttemptAt": iso_or_none(delivery.attempted_at),
         "createdAt": iso(delivery.created_at),
-        "webhookUrl": delivery.url,
+        "webhookUrl": mask_url(delivery.url),
     }

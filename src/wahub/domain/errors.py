@@ -19,6 +19,7 @@ WahubError
 │   ├── NotRetryableError        409
 │   ├── NotUnknownError          409  only an unknown fate can be resolved
 │   ├── MediaGoneError           410  WhatsApp no longer has the file
+│   ├── MediaForgottenError      410  what it takes to fetch the file was forgotten with the message's text
 │   ├── MediaTooLargeError       413
 │   └── QueueFullError           429
 ├── StaleLeaseError              this worker's lease is gone: stop touching the instance
@@ -120,6 +121,13 @@ class MediaGoneError(CallerError):
 
     def __init__(self) -> None:
         super().__init__("WhatsApp no longer has this file: ask the sender to send it again")
+
+
+class MediaForgottenError(CallerError):
+    status = 410
+
+    def __init__(self) -> None:
+        super().__init__("This message is kept no more, and its file with it: see MESSAGES_RETENTION_DAYS")
 
 
 class MediaTooLargeError(CallerError):

@@ -62,6 +62,10 @@ class Address:
         return tuple(f"{user}@{server}" for user, server in ((self.phone, "s.whatsapp.net"), (self.lid, "lid")) if user)
 
 
+FORGOTTEN = ""
+"""The type of a message that says nothing any more: only what tells a second copy is kept."""
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """A message that reached an instance. Unique by (instance, chat, sender, message_id).
@@ -92,6 +96,11 @@ class Received:
     def in_group(self) -> bool:
         """Whether the chat is a group."""
         return self.chat.endswith("@g.us")
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether what it said is kept no more."""
+        return self.type == FORGOTTEN
 
     @property
     def by_nobody(self) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
+from typing import overload
 from urllib.parse import unquote, urlsplit
 
 from wahub.domain.errors import InvalidFieldError
@@ -38,6 +39,7 @@ _NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")
 _COMPATIBLE = ipaddress.IPv6Network("::/96")
 _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f\\]")
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
+_AUTHORITY = re.compile(r"\A([^:/?#]+://)([^/?#]*)@")
 _NUMBER = re.compile(r"(?:0[xX][0-9A-Fa-f]*|[0-9]+)")
 
 
@@ -51,6 +53,18 @@ def check_url(url: str, *, block_private: bool = False, field: str = "webhook.ur
         reason = _name_refusal(host, block_private=block_private)
     if reason is not None:
         raise InvalidFieldError(f"{field} points to {reason}, which is not allowed: use an address of your receiver")
+
+
+@overload
+def mask_url(url: str) -> str: ...
+@overload
+def mask_url(url: None) -> None: ...
+def mask_url(url: str | None) -> str | None:
+    """The URL as it may be shown: `https://***@host/path` where it has a user or a password; None stays None.
+
+    New URLs have neither. Those that were stored before they were refused are still called with them.
+    """
+    return None if url is None else _AUTHORITY.sub(r"\1***@", url, count=1)
 
 
 def refusal(address: _Address | str, *, block_private: bool = False) -> str | None:
@@ -98,6 +112,10 @@ def _host_of(url: str, field: str) -> str:
         raise InvalidFieldError(f"{field} is not a valid URL: write it as https://host[:port]/path") from None
     if parts.scheme.lower() not in ("http", "https"):
         raise InvalidFieldError(f"{field} must start with http:// or https://")
+    if "@" in parts.netloc:
+        raise InvalidFieldError(
+            f"{field} must not contain a user or a password, for replies show it: set WEBHOOK_AUTH_TOKEN instead"
+        )
     if not host or not port_is_valid:
         raise InvalidFieldError(f"{field} has no valid host and port: write it as https://host[:port]/path")
     # Full-width digits and ideographic full stops are read as their plain forms by the resolvers of some systems.

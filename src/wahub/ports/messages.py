@@ -17,6 +17,9 @@ class Inbox(Protocol):
     def last_received_at(self, instance: InstanceId) -> float | None:
         """When the latest message of this instance was stored."""
 
+    def guards(self, instance: InstanceId, most: int) -> int:
+        """How many messages guard against a second copy of themselves, counted up to `most`; the texts may be gone."""
+
     def add(self, received: Received, chat_key: str, author: str | None, now: float) -> bool:
         """Insert or ignore; True if it was new.
 

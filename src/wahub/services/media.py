@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wahub.domain import media as rules
-from wahub.domain.errors import MessageNotFoundError, NoMediaError
+from wahub.domain.errors import MediaForgottenError, MessageNotFoundError, NoMediaError
 from wahub.domain.ids import InstanceId, MessageId
 from wahub.domain.inbox import Received
 from wahub.domain.media import Attached, MediaFile, MediaState, Trouble
@@ -43,7 +43,8 @@ def want(tx: Tx, received: Received, now: float) -> bool:
 
 
 def find(tx: Tx, wanted: InstanceId, message_id: MessageId) -> Found:
-    """InstanceNotFoundError, MessageNotFoundError, or NoMediaError when there is none.
+    """InstanceNotFoundError, MessageNotFoundError, NoMediaError when there is none, MediaForgottenError when what it
+    said is forgotten: nobody knows then whether it had one.
 
     Senders choose message ids: of several messages under one, the first that was stored counts.
     """
@@ -55,7 +56,7 @@ def find(tx: Tx, wanted: InstanceId, message_id: MessageId) -> Found:
         attached = rules.attached(message)
         if attached is not None:
             return Found(attached, tx.media.get(wanted, message_id))
-    raise NoMediaError
+    raise MediaForgottenError if any(message.is_forgotten for message in received) else NoMediaError
 
 
 def note_trouble(tx: Tx, wanted: InstanceId, message_id: MessageId, trouble: Trouble, now: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.contract.makers import add_delivery
+from tests.contract.makers import add_delivery, add_received, make_received
 from tests.integration.api.conftest import HOOK, PHONE, Edge
 
 from wahub.domain.ids import InstanceId
@@ -164,11 +164,25 @@ async def test_diagnostics_of_a_new_instance_has_every_field(client: httpx.Async
         0,
         False,
     )
+    assert shown["dedupeCacheSize"] == 0
     assert (shown["connectedMute"], shown["incidents"], shown["restartHistory"]) == (None, [], [])
     assert shown["process"]["memoryUsage"]["rss"] > 1_000_000
     assert shown["process"]["memoryUsage"]["peakRss"] >= 1_000_000
     assert shown["process"]["uptimeSeconds"] >= 0
     assert shown["process"]["eventLoopLagMs"] == 0
+
+
+async def test_diagnostics_counts_what_guards_against_a_second_copy(client: httpx.AsyncClient, edge: Edge) -> None:
+    shop, other = await edge.add("shop"), await edge.add("other")
+
+    def receive(tx: Tx) -> None:
+        for number in range(2_003):
+            add_received(tx, make_received(f"3EB0{number}", instance=shop), 1.0)
+        add_received(tx, make_received("3EB00", instance=other), 1.0)
+
+    await edge.write(receive)
+    for name, size in (("shop", 2_000), ("other", 1)):
+        assert (await client.get(f"/instances/{name}/diagnostics")).json()["dedupeCacheSize"] == size
 
 
 async def test_diagnostics_tells_the_record(client: httpx.AsyncClient, edge: Edge) -> None:

@@ -111,6 +111,75 @@ async def test_head_ranges_and_what_the_caller_has_already(client: httpx.AsyncCl
     assert len(wired.fetched) == 1
 
 
+_LAST = len(DATA) - 1
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        "lines=1",
+        "bytes",
+        "bytes=",
+        "bytes=,",
+        "bytes=x-y",
+        "bytes=5-2",
+        "bytes=--3",
+        "bytes=1-2-3",
+        "=1",
+        "",
+        "bytes=-",
+    ],
+)
+async def test_a_range_that_cannot_be_read_is_ignored(client: httpx.AsyncClient, wish: str) -> None:
+    answer = await client.get(PATH, headers={"Range": wish})
+    assert (answer.status_code, answer.content) == (200, DATA)
+
+
+@pytest.mark.parametrize("wish", ["bytes=9999-", f"bytes={_LAST + 1}-", "bytes=-0", "bytes=9999-,8888-9000"])
+async def test_a_range_beyond_the_end_is_refused_in_the_envelope(client: httpx.AsyncClient, wish: str) -> None:
+    answer = await client.get(PATH, headers={"Range": wish})
+    assert answer.status_code == answer.json()["status"] == 416
+    assert str(len(DATA)) in answer.json()["error"]
+    assert answer.headers["content-range"] == f"bytes */{len(DATA)}"
+    changed = await client.get(PATH, headers={"Range": wish, "If-Range": '"another file"'})
+    assert (changed.status_code, changed.content) == (200, DATA)
+
+
+@pytest.mark.parametrize(
+    ("wish", "part", "place"),
+    [
+        ("bytes=0-0", DATA[:1], f"0-0/{len(DATA)}"),
+        ("Bytes = 200-", DATA[200:], f"200-{_LAST}/{len(DATA)}"),
+        ("bytes=-5", DATA[-5:], f"{len(DATA) - 5}-{_LAST}/{len(DATA)}"),
+        ("bytes=-99999", DATA, f"0-{_LAST}/{len(DATA)}"),
+        ("bytes=205-99999, 9999-", DATA[205:], f"205-{_LAST}/{len(DATA)}"),
+    ],
+)
+async def test_a_part(client: httpx.AsyncClient, wish: str, part: bytes, place: str) -> None:
+    answer = await client.get(PATH, headers={"Range": wish})
+    assert (answer.status_code, answer.content, answer.headers["content-range"]) == (206, part, f"bytes {place}")
+
+
+async def test_several_parts(client: httpx.AsyncClient) -> None:
+    answer = await client.get(PATH, headers={"Range": "bytes=0-3,10-19"})
+    assert answer.status_code == 206
+    assert answer.headers["content-type"].startswith("multipart/byteranges")
+    assert DATA[:4] in answer.content
+    assert DATA[10:20] in answer.content
+
+
+async def test_the_file_of_a_message_that_was_forgotten(client: httpx.AsyncClient, wired: Wired) -> None:
+    def forget(tx: Any) -> None:
+        positions, _ = tx.retention.to_blank(SHOP, (0.0, 0), 1e12, 10)
+        tx.retention.blank(positions)
+
+    assert (await client.get(PATH)).status_code == 200
+    await wired.edge.write(forget)
+    answer = await client.get(PATH)
+    assert answer.status_code == answer.json()["status"] == 410
+    assert "MESSAGES_RETENTION_DAYS" in answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("field", "part", "data", "shown"),
     [

@@ -15,6 +15,8 @@ from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Instance
 from wahub.domain.webhook import Delivery, DeliveryState
 from wahub.ports.wakeup import WEBHOOKS
+from wahub.services import instance
+from wahub.services.instance import ConfigChange
 from wahub.services.webhook import Tried
 
 SHOP = InstanceId("shop")
@@ -51,6 +53,33 @@ async def test_dead_letters_are_listed_and_replayed(edge: Edge, client: httpx.As
     assert (await client.get("/instances/shop/webhooks/dead")).json()["dead"] == []
     assert (await client.post("/instances/shop/webhooks/dead/replay")).json()["replayed"] == 0
     assert (await client.post("/instances/shop/webhooks/dead/event-2/replay")).status_code == 404
+
+
+async def test_a_password_in_the_url_is_refused_and_one_that_was_stored_is_not_shown(
+    edge: Edge, client: httpx.AsyncClient
+) -> None:
+    inside = "https://user:hunter2@hooks.example.com/x"
+    await edge.add("shop")
+    for method, path in (("POST", "/instances"), ("PUT", "/instances/shop")):
+        refused = await client.request(method, path, json={"name": "other", "webhook": {"url": inside}})
+        assert refused.status_code == 400
+        assert "webhook.url" in refused.json()["error"]
+        assert "WEBHOOK_AUTH_TOKEN" in refused.json()["error"]
+        assert "hunter2" not in refused.text
+    # From a time when it was taken.
+    await edge.write(lambda tx: instance.update(tx, SHOP, ConfigChange(webhook_url=inside)))
+    await bury(edge, 1, url=inside)
+    masked = "https://***@hooks.example.com/x"
+    paths = ("/instances", "/instances/shop", "/instances/shop/status", "/instances/shop/webhooks/dead")
+    for path in (*paths, "/instances/shop/diagnostics", "/instances/shop/client/info-raw"):
+        shown = await client.get(path)
+        assert shown.status_code == 200
+        assert "hunter2" not in shown.text, path
+        assert (masked in shown.text) == (path in paths), path
+    await client.put("/instances/shop", json={"name": "renamed"})
+    await client.post("/instances/shop/webhooks/dead/event-1/replay")
+    [waits] = await due(edge)
+    assert waits.url == inside
 
 
 async def test_a_pairing_code_stays_dead(edge: Edge, client: httpx.AsyncClient) -> None:

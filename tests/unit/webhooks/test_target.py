@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from wahub.domain.errors import InvalidFieldError
-from wahub.domain.target import check_url, read_address, refusal
+from wahub.domain.target import check_url, mask_url, read_address, refusal
 
 FORBIDDEN = [
     "169.254.169.254",
@@ -70,7 +70,7 @@ def test_forbidden_addresses(host: str, scheme: str) -> None:
         "http://receiver:8000/webhooks/waapi",
         "http://my_service.internal/x",
         "https://example.com/hook?x=http://169.254.169.254/",
-        "https://user:pass@example.com/hook",
+        "https://example.com/@user:pass@example.com?a@b",
         "https://münchen.example/hook",
         "https://example.com",
         "https://169.254.169.254.example.com/",
@@ -129,6 +129,31 @@ def test_public_addresses_when_private_ones_are_blocked() -> None:
     check_url("http://93.184.216.34/", block_private=True)
     check_url("http://[2606:2800:220:1::1]/", block_private=True)
     check_url("http://example.com/", block_private=True)
+
+
+@pytest.mark.parametrize(
+    "user", ["user:hunter2", "user", ":hunter2", ":", "", "user:hunter2@other", "hunter2%40", "user:hun%3Ater2"]
+)
+def test_a_password_is_refused_with_the_remedy_and_not_repeated(user: str) -> None:
+    with pytest.raises(InvalidFieldError, match=r"^webhook\.url .*WEBHOOK_AUTH_TOKEN") as refused:
+        check_url(f"https://{user}@example.com/hook")
+    assert "hun" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (None, None),
+        ("https://example.com/hook?x=1", "https://example.com/hook?x=1"),
+        ("https://user:hunter2@example.com:8443/a@b?c=d@e", "https://***@example.com:8443/a@b?c=d@e"),
+        ("http://hunter2@[::1]:1/", "http://***@[::1]:1/"),
+        ("http://user:hunter2@other@example.com", "http://***@example.com"),
+        ("https://example.com?to=a@b", "https://example.com?to=a@b"),
+        ("https://example.com/a://b@c", "https://example.com/a://b@c"),
+    ],
+)
+def test_a_password_that_was_stored_is_not_shown(url: str | None, shown: str | None) -> None:
+    assert mask_url(url) == shown
 
 
 def test_the_field_can_be_named() -> None:

@@ -28,6 +28,8 @@ _ADD = for_both(
     )
 )
 _LAST_RECEIVED = sa.select(sa.func.max(inbox.c.received_at)).where(inbox.c.instance == bindparam("instance"))
+_SOME_OF = sa.select(inbox.c.position).where(inbox.c.instance == bindparam("instance")).limit(bindparam("at_most"))
+_GUARDS = sa.select(sa.func.count()).select_from(_SOME_OF.subquery())
 _SAME_ID = sa.and_(inbox.c.instance == bindparam("instance"), inbox.c.message_id == bindparam("message_id"))
 _SAME_PERSON = sa.and_(people.c.instance == inbox.c.instance, people.c.id == inbox.c.author_key)
 _AUTHORS = (
@@ -57,6 +59,10 @@ class SqlInbox:
     def last_received_at(self, instance: InstanceId) -> float | None:
         last: float | None = self._runner.run(_LAST_RECEIVED, {"instance": instance}).scalar_one()
         return last
+
+    def guards(self, instance: InstanceId, most: int) -> int:
+        found: int = self._runner.run(_GUARDS, {"instance": instance, "at_most": most}).scalar_one()
+        return found
 
     def add(self, received: Received, chat_key: str, author: str | None, now: float) -> bool:
         if (chat_key, author) in self._places(received.instance, received.message_id):

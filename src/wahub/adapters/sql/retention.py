@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
@@ -11,13 +11,10 @@ from sqlalchemy import bindparam
 from wahub.adapters.sql.runner import Runner
 from wahub.adapters.sql.tables import chats, inbox, missed
 from wahub.domain.ids import InstanceId
+from wahub.domain.inbox import FORGOTTEN
 
 _BEFORE = inbox.c.received_at < bindparam("before")
 _OF = inbox.c.instance == bindparam("of")
-
-
-_BLANKED: Final = ""
-"""The type of a message that says nothing any more."""
 
 
 def _some(column: sa.Column[Any], *conditions: Any) -> sa.Select[Any]:
@@ -40,7 +37,7 @@ _BLANK = (
     .where(inbox.c.position.in_(bindparam("positions", expanding=True)))
     # Whom it was from and in which chat tells a second copy, also after the person moved to another address.
     .values(
-        type=_BLANKED,
+        type=FORGOTTEN,
         listed=sa.false(),
         text="",
         raw=sa.null(),
@@ -74,7 +71,7 @@ class SqlRetention:
         values = {"of": instance, "since": after[0], "beyond": after[1], "before": before, "at_most": limit}
         rows = list(self._runner.run(_OLDEST, values))
         last = (rows[-1].received_at, rows[-1].position) if len(rows) == limit else None
-        return [row.position for row in rows if row.type != _BLANKED], last
+        return [row.position for row in rows if row.type != FORGOTTEN], last
 
     def blank(self, positions: Sequence[int]) -> None:
         if positions:
