@@ -169,7 +169,7 @@ async def test_nobody_changes_what_we_sent(store: Database, lease: Lease, kind: 
     assert await _events(store) == []
 
 
-async def test_in_a_group_others_delete_and_nobody_else_edits(store: Database, lease: Lease) -> None:
+async def test_in_a_group_admins_delete_and_nobody_else_edits(store: Database, lease: Lease) -> None:
     other = {"chat": GROUP, "sender": "4915551230009@s.whatsapp.net", "target": "A1"}
     await _ingest(
         store,
@@ -177,8 +177,13 @@ async def test_in_a_group_others_delete_and_nobody_else_edits(store: Database, l
         _received("A1", chat=GROUP),
         _received("B1", type="edit", **other),
         _received("B2", type="delete", **other),
+        _received("B3", type="delete", details={"byAdmin": True}, **other),
     )
-    assert [name for name, _ in await _events(store)] == ["message", "message_revoked"]
+    told = await store.read(lambda tx: tx.events.after(SHOP, 0, 100))
+    assert [(event.event, '"id":"B3"' in event.body) for event in told] == [
+        ("message", False),
+        ("message_revoked", True),
+    ]
 
 
 async def test_the_key_of_a_poll_of_somebody_else_is_found(store: Database, lease: Lease) -> None:

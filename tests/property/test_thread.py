@@ -18,7 +18,8 @@ _POSITIONS = itertools.count(10)
 def row(kind: str, author: str | None, text: str, at: int, options: tuple[str, ...] | None) -> Kept:
     """Something that somebody did to the message."""
     position = next(_POSITIONS)
-    return Kept(position, MessageId(f"row-{position}"), author, kind, text, at, WANTED, options=options)
+    details = {"byAdmin": True} if kind == "delete" else {}
+    return Kept(position, MessageId(f"row-{position}"), author, kind, text, at, WANTED, details, options)
 
 
 def said(author: str | None) -> Message:

@@ -177,12 +177,12 @@ def fold(message: Message, done: Iterable[Kept], *, group: bool) -> Message:
     """The message with what was done to it.
 
     - Only its author edits a message.
-    - Its author deletes it; in a group somebody else may, for WhatsApp lets admins only.
+    - Its author deletes it; in a group an admin may, too.
     - A reaction or a vote replaces the one that the same person gave before; an empty one takes it back.
     """
     rows = sorted((row for row in done if row.target == message.id), key=lambda row: (row.timestamp, row.position))
     own = [row for row in rows if row.author == message.author]
-    deletes = [row for row in (rows if group else own) if row.type == "delete"]
+    deletes = [row for row in rows if row.type == "delete" and (row in own or (group and row.details.get("byAdmin")))]
     if deletes:
         return replace(message, text=None, details={}, revoked_at=deletes[-1].timestamp)
     edits = [row for row in own if row.type == "edit"]

@@ -13,6 +13,7 @@ from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.adapters.engines.baileys.settings import BaileysSettings
 from wahub.domain.ids import MessageId
 from wahub.domain.inbox import from_engine, poll_key
+from wahub.domain.instance import Disconnect
 from wahub.domain.message import Poll
 from wahub.ports.engine import CaughtUp, Closed, Inbound, Receipted, SendAcked
 
@@ -117,7 +118,7 @@ async def test_a_vote_survives_a_crash_while_it_is_taken(
     assert (await again.first(Inbound)).body["options"] == ["no"]
 
 
-async def test_a_vote_that_cannot_be_looked_up_waits_in_the_spool(
+async def test_a_vote_that_cannot_be_looked_up_ends_the_link_and_nothing_overtakes_it(
     account: Account, box: Box, engine: BaileysEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(_message_id: str) -> None:
@@ -127,15 +128,17 @@ async def test_a_vote_that_cannot_be_looked_up_waits_in_the_spool(
     identity = await account.send_poll(PEER, SINGLE)
     await box.received(PEER, 1)
     await account.link.close()
-    monkeypatch.setattr(account.vault, "poll", broken)
-    watcher = await account.login(engine)
     await _vote(box, identity, "no")
     await box.post(f"phones/{PEER}/send", to=account.number, text="after it")
-    assert (await watcher.first(Inbound)).body["text"] == "after it"
+    monkeypatch.setattr(account.vault, "poll", broken)
+    watcher = await account.login(engine)
+    closed = await watcher.first(Closed)
+    assert (closed.reason, closed.detail) == (Disconnect.UNKNOWN, "look_up_failed")
+    assert watcher.all(Inbound) == []
     monkeypatch.undo()
-    await account.link.close()
-    again = await account.login(engine)
-    assert (await again.first(Inbound)).body["options"] == ["no"]
+    await account.login(engine)
+    vote, text = await _bodies(account, 2)
+    assert (vote["options"], text["text"]) == (["no"], "after it")
 
 
 async def _poll_of(box: Box, number: str, to: str) -> str:

@@ -68,9 +68,11 @@ def test_its_author_deletes_and_nothing_of_it_is_left() -> None:
 
 
 @pytest.mark.parametrize("by", [BEN, None])
-def test_in_a_group_somebody_else_may_delete_and_elsewhere_not(by: str | None) -> None:
-    assert fold(said(), [row("delete", by)], group=True).text is None
-    assert fold(said(), [row("delete", by)], group=False) == said()
+def test_in_a_group_an_admin_may_delete_and_nobody_elsewhere(by: str | None) -> None:
+    admins = row("delete", by, details={"byAdmin": True})
+    assert fold(said(), [admins], group=True).text is None
+    assert fold(said(), [admins], group=False) == said()
+    assert fold(said(), [row("delete", by)], group=True) == said()
 
 
 def test_reactions_are_replaced_and_taken_back() -> None:

@@ -29,7 +29,8 @@ export async function known(keys, people) {
 	if (wanted.length === 0) {
 		return said;
 	}
-	const found = await keys.get('lid-mapping', wanted);
+	// Without an answer the message itself must do: it must not be lost for this, nor wait.
+	const found = await keys.get('lid-mapping', wanted).catch(() => ({}));
 	return said.map((person, index) => {
 		const other = typeof found[ids[index]] === 'string' ? found[ids[index]] : null;
 		return { phone: person.phone ?? other, lid: person.lid ?? other };
@@ -62,7 +63,8 @@ export async function envelopeOf(message, author, attrs, me, keys) {
 		sender_lid: writer.lid,
 		from_me: fromMe,
 		push_name: message.pushName || null,
-		timestamp: Number(message.messageTimestamp) || 0
+		timestamp: Number(message.messageTimestamp) || 0,
+		...(attrs.edit ? { edit: attrs.edit } : {})
 	};
 }
 

@@ -35,7 +35,12 @@ export class Backlog {
 
 	/** Whether a message of that id is being handled. */
 	has(id) {
-		return [...this.entries.values()].some(entry => entry.id === id);
+		for (const entry of this.entries.values()) {
+			if (entry.id === id) {
+				return true;
+			}
+		}
+		return false;
 	}
 
 	/** It is stored, and the gateway is being told. @returns {() => void} to be called when it was */

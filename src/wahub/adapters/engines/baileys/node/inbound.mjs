@@ -28,6 +28,7 @@ export class Inbound {
 	 *   miss: (news: object) => void,
 	 *   pollOf: (id: string) => Promise<import('./polls.mjs').PollKey | null>,
 	 *   onSpoolFailure: (error: Error) => void,
+	 *   onLookUpFailure: () => void,
 	 *   stored: () => Promise<void>,
 	 *   answered: () => Promise<void>,
 	 *   log: (text: string) => void,
@@ -44,7 +45,8 @@ export class Inbound {
 			expects: id => this.unread.has(id) || link.backlog.has(id),
 			me: link.me,
 			keys: link.keys,
-			log: link.log
+			log: link.log,
+			onFailure: link.onLookUpFailure
 		});
 		/** @type {WeakMap<Uint8Array, object>} */
 		this.stanzas = new WeakMap();
@@ -86,7 +88,7 @@ export class Inbound {
 	/** One message that cannot be told must not keep the link from opening. */
 	async tellAgain(seq, envelope, plaintext) {
 		try {
-			this.reports.add(seq, envelope, decodePlaintext(plaintext));
+			this.reports.add(seq, envelope, decodePlaintext(plaintext), undefined, true);
 		} catch {
 			this.link.log('a received message in the spool cannot be told: set aside as .unreadable');
 			await this.setAside(seq, envelope, 'unreadable', 'undecryptable');
@@ -217,6 +219,7 @@ export class Inbound {
 					: [];
 			return found.filter(item => this.isNews(item));
 		} catch {
+			this.unread.tell(envelope, 'unreadable');
 			return [];
 		}
 	}

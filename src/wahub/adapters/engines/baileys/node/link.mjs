@@ -75,6 +75,7 @@ export class Link {
 			miss: news => this.tell('missed', news),
 			pollOf: id => this.ask('need_poll', { id }),
 			onSpoolFailure: () => this.abort('spool_failed'),
+			onLookUpFailure: () => this.abort('look_up_failed'),
 			stored: () => this.keys.stored,
 			answered: async () => this.gate?.passed(),
 			log: text => host.log('warning', text),

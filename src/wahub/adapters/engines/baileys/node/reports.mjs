@@ -1,6 +1,7 @@
 // What was received is told to the gateway in the order it came, also when something has to be looked up first: the people a
 // message names, or the poll that a vote is on. The spool holds messages as they were received, so they are read anew at each
-// replay; one that cannot be looked up now waits there for the next link.
+// replay. If the poll of a vote cannot be looked up now, the link ends and nothing behind that vote is told: the next link tells
+// both in their order.
 
 import { known, ownPerson } from './addresses.mjs';
 import { clean } from './clean.mjs';
@@ -20,6 +21,9 @@ const MOST_JSON = 4 * 1024 * 1024;
 /** Kept by another version, which knew more, or beyond measure: it is told all the same. */
 const NOT_UNDERSTOOD = { type: 'other', text: null, target: null, details: {}, context: null };
 
+/** How the stanza of a delete says that an admin of the group did it (source: whatsmeow types/message.go EditAttribute). */
+const BY_ADMIN = '8';
+
 export class Reports {
 	/**
 	 * @param {{
@@ -29,20 +33,26 @@ export class Reports {
 	 *   me: () => {id: string, lid?: string} | undefined,
 	 *   keys: object,
 	 *   log: (text: string) => void,
-	 * }} link
+	 *   onFailure: () => void,
+	 * }} link `onFailure` ends it
 	 */
 	constructor(link) {
 		this.link = link;
 		this.waiting = 0;
+		/** Nothing more is told: something before it was not. */
+		this.failed = false;
 		this.line = Promise.resolve();
 		this.votes = new Votes(link, ({ seq, envelope, message }) => this.tellVote(seq, envelope, message, true));
 	}
 
-	/** @param {() => void} done told when it was reported, or waits for the next link */
-	add(seq, envelope, message, done = () => {}) {
+	/**
+	 * @param {() => void} done told when it was reported, or waits for the next link
+	 * @param {boolean} again whether an earlier link may have waited with it
+	 */
+	add(seq, envelope, message, done = () => {}, again = false) {
 		const said = read(message) ?? NOT_UNDERSTOOD;
 		if (said.type === 'vote') {
-			this.tellVote(seq, envelope, message, false, done);
+			this.tellVote(seq, envelope, message, false, done, again);
 			return;
 		}
 		const strangers = this.strangersIn(said.context, envelope);
@@ -59,12 +69,12 @@ export class Reports {
 	}
 
 	/** @param {boolean} last whether it must not wait for its poll (again) */
-	tellVote(seq, envelope, message, last, done) {
+	tellVote(seq, envelope, message, last, done, again = false) {
 		const update = pollUpdateOf(message);
 		const id = update.pollCreationMessageKey?.id ?? null;
 		this.inLine(async () => {
 			const options = await this.votes.read(update, envelope);
-			if (options || last || !this.votes.postpone(id, { seq, envelope, message })) {
+			if (options || last || !this.votes.postpone(id, { seq, envelope, message }, again)) {
 				const body = this.bodyOf(envelope, message, read(message), new Map());
 				this.report(seq, { ...body, poll_id: id, options });
 			}
@@ -76,7 +86,9 @@ export class Reports {
 		const raw = written !== null && written.length <= MOST_JSON ? written : null;
 		const { type, text, target, details, context } = raw === null ? NOT_UNDERSTOOD : said;
 		const who = jid => people.get(jid) ?? this.near(jid, envelope) ?? digitsOf(jid);
-		return { ...envelope, type, text, target, details: { ...details, ...around(context, who) }, raw };
+		const admin = type === 'delete' && envelope.edit === BY_ADMIN ? { byAdmin: true } : {};
+		const { edit: _, ...where } = envelope;
+		return { ...where, type, text, target, details: { ...details, ...admin, ...around(context, who) }, raw };
 	}
 
 	/** Those whom a message names and who are not in the chat as far as one can see. */
@@ -104,7 +116,9 @@ export class Reports {
 	}
 
 	report(seq, body) {
-		this.link.report(seq, clean(body));
+		if (!this.failed) {
+			this.link.report(seq, clean(body));
+		}
 	}
 
 	/** Calls `done` when everything added so far has been told. */
@@ -121,8 +135,10 @@ export class Reports {
 		this.line = this.line
 			.then(step)
 			.catch(error => {
+				this.failed = true;
 				if (error.message !== 'link closed') {
-					this.link.log('what a received message is about could not be looked up: it waits in the spool');
+					this.link.log('what a received vote is on could not be looked up: the next link tells it');
+					this.link.onFailure();
 				}
 			})
 			.finally(() => {

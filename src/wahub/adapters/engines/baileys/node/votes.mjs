@@ -61,10 +61,14 @@ export class Votes {
 		return key.creators.length ? key : { ...key, creators: addressesOf(ownPerson(this.link.me())) };
 	}
 
-	/** Keeps a vote until its poll was told, if that is to be expected. @returns {boolean} whether it waits */
-	postpone(id, vote) {
+	/**
+	 * Keeps a vote until its poll was told, if that is to be expected: what an earlier link knew is not known any more.
+	 * @param {boolean} again whether an earlier link may have waited with it
+	 * @returns {boolean} whether it waits
+	 */
+	postpone(id, vote, again = false) {
 		const others = this.waiting.get(id);
-		if (!others && !this.link.expects(id)) {
+		if (!id || (!others && !again && !this.link.expects(id))) {
 			return false;
 		}
 		if (others) {
