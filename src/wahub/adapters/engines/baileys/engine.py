@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from wahub.adapters.engines.baileys import run_files, wire
+from wahub.adapters.engines.baileys.allowance import Allowance
 from wahub.adapters.engines.baileys.link import BaileysLink
 from wahub.adapters.engines.baileys.process import EngineProcess
 from wahub.adapters.engines.baileys.settings import BaileysSettings
@@ -44,8 +45,9 @@ _IDLE_SECONDS = 30.0
 class _Slot:
     """A number, the process that has it now, and the links in it."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, allowance: Allowance) -> None:
         self.number = number
+        self.allowance = allowance
         self.process: EngineProcess | None = None
         self.links: dict[int, BaileysLink] = {}
         self.reserved = 0
@@ -202,7 +204,8 @@ class BaileysEngine:
 
     def _add_slot(self) -> _Slot:
         number = next(number for number in range(1, len(self._slots) + 2) if number not in self._slots)
-        slot = _Slot(number)
+        settings = self._settings
+        slot = _Slot(number, Allowance(settings.most_memory_mb, settings.most_memory_per_link_mb))
         slot.first_try.add_done_callback(_ignore_result)
         self._slots[number] = slot
         slot.task = asyncio.create_task(self._keep_up(slot), name=f"engine-{number}")
@@ -275,9 +278,10 @@ class BaileysEngine:
                     await self._recycle(slot)
 
     def _has_swollen(self, slot: _Slot) -> bool:
-        most = self._settings.most_memory_mb + self._settings.most_memory_per_link_mb * slot.load
         vitals = slot.process.vitals if slot.process is not None else None
-        return vitals is not None and not slot.recycling and vitals.rss > most * 1_000_000
+        if vitals is None or slot.recycling:
+            return False
+        return not slot.allowance.allows(vitals.rss, slot.load, time.monotonic())
 
     async def _recycle(self, slot: _Slot) -> None:
         process = slot.process

@@ -54,7 +54,8 @@ class BaileysSettings:
     most_memory_mb: int = 400
     """What a process may hold (RSS) before it is replaced at a quiet moment …"""
     most_memory_per_link_mb: int = 6
-    """… and so much more for each of its links. Measured: 120 MB empty, 330 MB at 100 links (docs/benchmarks.md)."""
+    """… and so much more for each link that it had lately. Measured: 120 MB empty, 330 MB at 100 links
+    (docs/benchmarks.md)."""
     look_after_every: float = 10.0
     """How often processes are looked after: idle ones ended, swollen ones replaced."""
 
