@@ -125,7 +125,37 @@ def test_votes(gateway: Gateway, account: Account, customer: Phone) -> None:
     assert data["vote"]["selectedOptions"] == ["Yes"]
 
 
+def test_two_contacts_that_are_one_person(gateway: Gateway, account: Account) -> None:
+    number, own = "201290000001", account.phone.number
+    made = gateway.box.control("POST", "phones", {"number": number, "name": "Ana", "lidHidden": True})
+    customer, lid = Phone(gateway.box, number), str(made["lid"]).removesuffix("@lid")
+    known: dict[str, str] = {}
+    for addressing, address in (("pn", number), ("lid", lid)):
+        said = _say(customer, account, {"text": f"By {addressing}", "addressing": addressing})
+        data = _wait(gateway, account, "message", lambda hook, said=said: hook.data["message"]["id"] == said)  # type: ignore[misc]
+        assert data["message"]["from"] == address
+        assert data["message"]["fromLid"] == (lid if addressing == "lid" else None)
+        known[addressing] = data["message"]["contactId"]
+    assert len(set(known.values())) == 2, "two contacts, for nobody told that they are one person"
+    gateway.box.control("POST", "faults", {"match": {"number": own}, "do": {"lidMigration": {"number": number}}})
+    merged = lambda hook: hook.data["contact"]["mergedContactId"] == known["lid"]  # noqa: E731
+    data = _wait(gateway, account, "contact_merged", merged)
+    _agree(EXAMPLES["contact_merged"], data, "contact_merged")
+    assert data["contact"] == {
+        "contactId": known["pn"],
+        "mergedContactId": known["lid"],
+        "phone": number,
+        "lid": lid,
+        "name": "Ana",
+    }
+    said = _say(customer, account, {"text": "Now you know"})
+    data = _wait(gateway, account, "message", lambda hook: hook.data["message"]["id"] == said)
+    assert (data["message"]["contactId"], data["message"]["from"]) == (known["pn"], number)
+    chats = gateway.ok("GET", f"/instances/{account.id}/chats")["chats"]
+    assert [chat["contactId"] for chat in chats if chat["contactId"] in known.values()] == [known["pn"]]
+
+
 def test_every_example_is_looked_at() -> None:
-    looked_at = {*_MESSAGES, "quoted", "reaction", "message_edit", "message_revoked", "vote_update"}
-    elsewhere = {"contact_merged", "group_update", "call", "presence"}
+    looked_at = {*_MESSAGES, "quoted", "reaction", "message_edit", "message_revoked", "vote_update", "contact_merged"}
+    elsewhere = {"group_update", "call", "presence"}
     assert set(EXAMPLES) - elsewhere == looked_at

@@ -48,9 +48,9 @@ async def test_each_instance_has_its_own_numbers_and_all_share_one_order(store: 
     ]
     third = everything[2].position
     assert [event.event_id for event in await store.read(lambda tx: tx.events.since(third, 1))] == ["e3"]
-    assert await store.read(lambda tx: tx.events.position_of(SHOP, 2)) == third
-    assert await store.read(lambda tx: tx.events.position_of(SHOP, 9)) is None
-    assert await store.read(lambda tx: tx.events.newest()) == everything[-1].position
+    assert await store.read(lambda tx: tx.places.of(SHOP, 2)) == third
+    assert await store.read(lambda tx: tx.places.of(SHOP, 9)) is None
+    assert await store.read(lambda tx: tx.places.newest()) == everything[-1].position
     assert await store.read(lambda tx: tx.events.span(SHOP)) == Span(1, 3)
 
 
@@ -67,7 +67,7 @@ async def test_an_event_comes_back_as_it_was_logged(store: Database) -> None:
 async def test_an_instance_without_events(store: Database) -> None:
     await add_instance(store)
     assert await store.read(lambda tx: tx.events.span(SHOP)) == Span(1, 0)
-    assert await store.read(lambda tx: tx.events.newest()) == 0
+    assert await store.read(lambda tx: tx.places.newest()) == 0
     with pytest.raises(InstanceNotFoundError):
         await store.read(lambda tx: tx.events.span(OTHER))
 
@@ -89,7 +89,7 @@ async def test_what_is_old_is_forgotten_unless_a_delivery_waits_and_numbers_neve
     assert looks == 3, "two at a time, until one is not old"
     assert await numbers(store) == [1, 6, 7]
     assert await store.read(lambda tx: tx.events.span(SHOP)) == Span(1, 7)
-    newest = await store.read(lambda tx: tx.events.newest())
+    newest = await store.read(lambda tx: tx.places.newest())
     await store.write(lambda tx: tx.webhooks.save(replace(waiting, state=DeliveryState.DEAD)))
     await store.write(lambda tx: tx.events.forget(START + 1_000, 0, 100))
     assert await numbers(store) == []
@@ -97,6 +97,35 @@ async def test_what_is_old_is_forgotten_unless_a_delivery_waits_and_numbers_neve
     placed = await store.write(partial(log, instance=SHOP, event_id="later"))
     assert await numbers(store) == [8]
     assert placed > newest, "nor do positions, by which everything is followed"
+
+
+async def test_how_far_retention_came_is_kept_for_each_instance(store: Database) -> None:
+    for name in ("shop", "other", "third"):
+        await add_instance(store, name)
+    waiting = await store.write(lambda tx: add_delivery(tx, make_delivery(1, created_at=START - 100)))
+    await store.write(lambda tx: tx.instances.next_sequence(SHOP))
+    for number, (instance, age) in enumerate(((SHOP, 90), (OTHER, 80), (SHOP, 70), (OTHER, 10), (SHOP, 5))):
+        await store.write(partial(log, instance=instance, event_id=f"e{number}", at=START - age))
+    # Not in the log, so nobody misses it.
+    placed = await store.write(lambda tx: tx.events.add(LoggedEvent("p", OTHER, "presence", "{}", 0, START - 95)))
+    positions = {n: await store.read(lambda tx, n=n: tx.places.of(SHOP, n)) for n in (1, 2, 3, 4)}  # type: ignore[misc]
+    first_of_other = await store.read(lambda tx: tx.places.of(OTHER, 1))
+    assert await store.read(lambda tx: tx.places.forgotten_beyond(0)) == []
+    await store.write(lambda tx: tx.events.forget(START - 30, 0, 100))
+    forgotten = [await store.read(lambda tx, i=i: tx.places.forgotten(i)) for i in (SHOP, OTHER, InstanceId("third"))]  # type: ignore[misc]
+    assert forgotten == [positions[3], first_of_other, 0]
+    assert await store.read(lambda tx: tx.places.forgotten_beyond(0)) == [OTHER, SHOP]
+    assert await store.read(lambda tx: tx.places.forgotten_beyond(first_of_other or 0)) == [SHOP]
+    assert await store.read(lambda tx: tx.places.forgotten_beyond(positions[3] or 0)) == []
+    # What waited is removed later, and is before that: it takes nothing back.
+    await store.write(lambda tx: tx.webhooks.save(replace(waiting, state=DeliveryState.DELIVERED)))
+    await store.write(lambda tx: tx.events.forget(START - 30, 0, 100))
+    assert await numbers(store) == [4]
+    assert await store.read(lambda tx: tx.places.forgotten(SHOP)) == positions[3]
+    await store.write(lambda tx: tx.instances.delete(SHOP))
+    assert await store.read(lambda tx: tx.places.forgotten_beyond(0)) == [OTHER]
+    assert await store.read(lambda tx: tx.places.newest()) < placed
+    assert await store.read(lambda tx: tx.places.given()) == placed
 
 
 def forget(tx: Tx, position: int) -> int | None:

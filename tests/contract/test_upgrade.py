@@ -322,6 +322,24 @@ def fourth_schema(store_url: str) -> str:
     return store_url
 
 
+async def test_what_the_fifth_version_forgot_is_known_as_late_as_it_can_be(store_url: str, clock: HandClock) -> None:
+    numbers = {"whole": [1, 2, 3], "begun": [3, 4], "holed": [1, 4], "ended": [1], "empty": []}
+    event = (
+        "INSERT INTO events (instance, sequence, event_id, event, body, created_at) VALUES (:of, :n, :id, 'e', '', 1)"
+    )
+    with _old_schema(store_url, "0005") as connection:
+        for name, kept in numbers.items():
+            connection.execute(sa.text(_OBSERVED), {"id": name, **_seen("ready", 140.0)})
+            newest = {"whole": 3, "begun": 4, "holed": 4, "ended": 2, "empty": 2}[name]
+            connection.execute(sa.text("UPDATE instances SET sequence = :n WHERE id = :id"), {"n": newest, "id": name})
+            for n in kept:
+                connection.execute(sa.text(event), {"of": name, "n": n, "id": f"{name}-{n}"})
+    store = open_database(store_url, clock)
+    forgotten = {name: await store.read(lambda tx, n=name: tx.places.forgotten(InstanceId(n))) for name in numbers}  # type: ignore[misc]
+    assert forgotten == {"whole": 0, "begun": 3, "holed": 6, "ended": 8, "empty": 8}
+    await store.close()
+
+
 async def test_messages_of_the_fourth_version_get_their_contacts_and_chats(
     fourth_schema: str, clock: HandClock
 ) -> None:

@@ -24,12 +24,14 @@ from wahub.api.body import Fields
 from wahub.api.deps import ApiDeps
 from wahub.api.hub import path_id
 from wahub.domain.errors import CallerError, InstanceNotFoundError, InvalidFieldError
-from wahub.domain.event import LoggedEvent, Span
+from wahub.domain.event import LOGGED, Gap, LoggedEvent, Mark, Span, Start
 from wahub.domain.ids import InstanceId, instance_id
 from wahub.domain.times import iso
+from wahub.domain.webhook import EVERY_EVENT
 from wahub.ports.store import Tx
 from wahub.ports.wakeup import EVENTS
 from wahub.services import instance
+from wahub.services.event import start_of_all, start_of_one
 
 log = structlog.get_logger("wahub.http")
 
@@ -59,15 +61,6 @@ class TooManyStreamsError(CallerError):
 
     def __init__(self) -> None:
         super().__init__(f"There are {_MOST_STREAMS} event streams already: close one")
-
-
-@dataclass(slots=True)
-class Cursor:
-    """How far a stream is: a number of its instance, or a position in the log of all."""
-
-    at: int
-    gap: dict[str, Any] | None = None
-    """What to tell of events that are kept no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,46 +97,43 @@ class EventRoutes:
     async def stream_of(self, request: Request) -> Response:
         """`GET /instances/{id}/events/stream`: follows one instance; ids are its numbers."""
         wanted = path_id(request)
-        resumed = request.headers.get("last-event-id") or request.query_params.get("after")
+        last, after = request.headers.get("last-event-id"), request.query_params.get("after")
+        resumed = last or after
         if resumed is not None and not _NUMBER.fullmatch(resumed):
-            raise InvalidFieldError("Last-Event-ID must be a number of this instance's events")
+            named = "Last-Event-ID" if last else "after"
+            raise InvalidFieldError(f"{named} must be a number of this instance's events")
+        chosen = _filter(request)
 
-        def start(tx: Tx) -> Cursor:
+        def start(tx: Tx) -> Start:
             instance.get(tx, wanted)
-            span = tx.events.span(wanted)
-            at = span.newest if resumed is None else int(resumed)
-            if at > span.newest or at + 1 < span.oldest:
-                return Cursor(span.oldest - 1, {"instanceId": wanted, "after": at, "oldest": span.oldest})
-            return Cursor(at)
+            if last is None and chosen.instances - {wanted}:
+                raise InvalidFieldError("instance can name no other instance here: GET /events/stream follows several")
+            return start_of_one(tx, wanted, None if resumed is None else int(resumed))
 
         def read(tx: Tx, at: int) -> tuple[Sequence[LoggedEvent], int]:
             instance.get(tx, wanted)
             found = tx.events.after(wanted, at, _BATCH)
             return found, found[-1].sequence if found else at
 
-        cursor = await self.deps.database.read(start)
-        return self._stream(_Stream(self.deps, cursor, read, _filter(request), lambda event: str(event.sequence)))
+        begin = await self.deps.database.read(start)
+        return self._stream(_Stream(self.deps, begin, read, chosen, lambda event: str(event.sequence)))
 
     async def stream_all(self, request: Request) -> Response:
-        """`GET /events/stream`: follows all instances; ids are `<instance>:<number>`."""
-        resumed = request.headers.get("last-event-id")
-        owner, _, number = (resumed or "").rpartition(":")
-        if resumed is not None and not (owner and _NUMBER.fullmatch(number)):
-            raise InvalidFieldError("Last-Event-ID must be <instance>:<number>")
+        """`GET /events/stream`: follows all instances; ids are `<instance>:<number>:<position>`."""
+        mark, chosen = _mark(request), _filter(request)
 
-        def start(tx: Tx) -> Cursor:
-            if resumed is None:
-                return Cursor(tx.events.newest())
-            position = tx.events.position_of(InstanceId(owner), int(number))
-            return Cursor(0, {"instanceId": owner, "after": int(number)}) if position is None else Cursor(position)
+        def start(tx: Tx) -> Start:
+            # Who comes back goes on, also when one of several was deleted meanwhile.
+            if mark is None and any(tx.instances.get(name) is None for name in chosen.instances):
+                raise InvalidFieldError("instance must name instances that there are")
+            return start_of_all(tx, mark, chosen.instances)
 
         def read(tx: Tx, at: int) -> tuple[Sequence[LoggedEvent], int]:
             found = tx.events.since(at, _BATCH)
             return found, found[-1].position if found else at
 
-        cursor = await self.deps.database.read(start)
-        stream = _Stream(self.deps, cursor, read, _filter(request), lambda event: f"{event.instance}:{event.sequence}")
-        return self._stream(stream)
+        begin = await self.deps.database.read(start)
+        return self._stream(_Stream(self.deps, begin, read, chosen, lambda event: str(event.mark)))
 
     def _stream(self, stream: _Stream) -> Response:
         if len(self.streams) >= _MOST_STREAMS:
@@ -168,7 +158,7 @@ def shown_event(event: LoggedEvent) -> dict[str, Any]:
 class _Filter:
     """What a stream shows; empty sets mean everything."""
 
-    instances: frozenset[str]
+    instances: frozenset[InstanceId]
     events: frozenset[str]
 
     def passes(self, event: LoggedEvent) -> bool:
@@ -180,12 +170,27 @@ class _Filter:
 
 
 def _filter(request: Request) -> _Filter:
-    """`?instance=…&event=…`, each several times or with commas."""
+    """`?instance=…&event=…`, each several times or with commas. A name that no event has would wait for ever."""
 
     def words(name: str) -> list[str]:
         return [word for value in request.query_params.getlist(name) for word in value.split(",") if word]
 
-    return _Filter(frozenset(instance_id(name) for name in words("instance")), frozenset(words("event")))
+    events = frozenset(words("event"))
+    if EVERY_EVENT in events:
+        events = frozenset()
+    if events - LOGGED:
+        raise InvalidFieldError(f"event must name events of the log: {', '.join(sorted(LOGGED))}")
+    return _Filter(frozenset(instance_id(name) for name in words("instance")), events)
+
+
+def _mark(request: Request) -> Mark | None:
+    if "after" in request.query_params:
+        raise InvalidFieldError("after is for the stream of one instance: send the last id as Last-Event-ID")
+    last = request.headers.get("last-event-id")
+    try:
+        return None if last is None else Mark.parse(last)
+    except ValueError:
+        raise InvalidFieldError("Last-Event-ID must be an id of this stream, <instance>:<number>:<position>") from None
 
 
 def _whole(query: Fields, name: str, default: int, least: int, most: int) -> int:
@@ -204,7 +209,7 @@ class _Stream(Response):
     def __init__(
         self,
         deps: ApiDeps,
-        cursor: Cursor,
+        begin: Start,
         read: Callable[[Tx, int], tuple[Sequence[LoggedEvent], int]],
         passes: _Filter,
         name: Callable[[LoggedEvent], str],
@@ -214,7 +219,7 @@ class _Stream(Response):
         self.status_code = 200
         self.on_end: Callable[[], None] = lambda: None
         self._deps = deps
-        self._cursor = cursor
+        self._at, self._gaps = begin.at, begin.gaps
         self._read = read
         self._filter = passes
         self._name = name
@@ -253,14 +258,12 @@ class _Stream(Response):
             log.info("an event stream was ended: its client does not read")
 
     def _greeting(self) -> bytes:
-        gap = self._cursor.gap
-        told = b"" if gap is None else b"event: gap\ndata: " + _encode(gap) + b"\n\n"
-        return b"retry: 1000\n: wahub\n\n" + told
+        return b"retry: 1000\n: wahub\n\n" + b"".join(map(_told, self._gaps))
 
     async def _step(self, send: Send) -> None:
         """Say what is new; else wait for more, and say now and then that we are there."""
-        at = self._cursor.at
-        found, self._cursor.at = await self._deps.database.read(lambda tx: self._read(tx, at))
+        at = self._at
+        found, self._at = await self._deps.database.read(lambda tx: self._read(tx, at))
         now = self._deps.clock.now()
         chosen = [event.at(now) for event in found if self._filter.passes(event)]
         if chosen:
@@ -278,6 +281,11 @@ class _Stream(Response):
         async with asyncio.timeout(_SEND_PATIENCE):
             await send({"type": "http.response.body", "body": text, "more_body": True})
         self._said_at = self._deps.clock.monotonic()
+
+
+def _told(gap: Gap) -> bytes:
+    said = {"instanceId": gap.instance, "after": gap.after, "oldest": gap.oldest}
+    return b"event: gap\ndata: " + _encode(said) + b"\n\n"
 
 
 async def _until_gone(receive: Receive) -> None:

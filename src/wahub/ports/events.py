@@ -26,20 +26,33 @@ class Events(Protocol):
     def span(self, instance: InstanceId) -> Span:
         """What the log holds; InstanceNotFoundError when there is no such instance."""
 
-    def position_of(self, instance: InstanceId, sequence: int) -> int | None:
-        """The position of an event that is still kept."""
-
-    def newest(self) -> int:
-        """The position of the last event of all; 0 when there is none."""
-
     def end_secrets(self, before: float, instance: InstanceId | None = None) -> int:
         """Take the secrets out of bodies: those that died by then, or all of one instance. Returns how many."""
 
     def forget(self, before: float, position: int, limit: int) -> int | None:
         """Look at `limit` events beyond a position and remove those that are older, unless a delivery still waits.
 
-        Returns the position to go on from; None when nothing older is left.
+        Returns the position to go on from; None when nothing older is left. How far it came is kept (`Places`).
         """
+
+
+class Places(Protocol):
+    """Positions in the log of all instances, for those who come back to it."""
+
+    def of(self, instance: InstanceId, sequence: int) -> int | None:
+        """The position of an event that is still kept."""
+
+    def newest(self) -> int:
+        """The position of the last event that is kept; 0 when there is none."""
+
+    def given(self) -> int:
+        """The last position that was given out, also to what is gone; 0 when there is none."""
+
+    def forgotten(self, instance: InstanceId) -> int:
+        """The position of the last event of an instance that retention removed; 0 when there is none."""
+
+    def forgotten_beyond(self, position: int) -> Sequence[InstanceId]:
+        """The instances, by id, of which retention removed events beyond that position."""
 
 
 class Endpoints(Protocol):

@@ -21,7 +21,7 @@ from wahub.domain.lifecycle import Incident, Lifecycle
 from wahub.domain.outbox import Entry, IdempotencyKey, ItemState
 from wahub.domain.session import KeyChanges, KeyName
 from wahub.domain.webhook import Delivery
-from wahub.ports.events import DeadLetters, Endpoints, Events
+from wahub.ports.events import DeadLetters, Endpoints, Events, Places
 from wahub.ports.media import MediaFiles
 from wahub.ports.messages import Chats, Inbox, People
 from wahub.ports.threads import MissedMessages, Retention, Threads
@@ -287,6 +287,7 @@ class Tx(Protocol):
     retention: Retention
     media: MediaFiles
     events: Events
+    places: Places
     webhooks: Webhooks
     endpoints: Endpoints
     dead: DeadLetters

@@ -33,10 +33,12 @@ class World:
         business: bool = False,
         lid: str | None = None,
         hidden: bool = False,
+        lid_hidden: bool = False,
     ) -> tuple[Phone, bool]:
         """The phone of a number (digits), and whether it is new; an existing one is returned as it is.
 
         The LID is derived from the number when none is given. `hidden`: others know the person by the LID alone.
+        `lid_hidden`: they are not told that number and LID are one person.
         RefusedError 409 when another number has the LID.
         """
         known = self.phones.get(number)
@@ -45,7 +47,7 @@ class World:
         lid = lid or lid_for(number)
         if self.directory.holder(lid) not in (None, number):
             raise RefusedError(409, "lid: another phone has this one; leave it out to have one derived")
-        profile = Profile(number, lid, name or f"Phone {number[-4:]}", business, hidden)
+        profile = Profile(number, lid, name or f"Phone {number[-4:]}", business, hidden, lid_hidden)
         phone = Phone.new(profile, self.network, self.directory, self._journal)
         self._admit(phone)
         return phone, True
@@ -54,7 +56,7 @@ class World:
         profile = phone.state.profile
         self.directory.add(phone.number, phone.lid, hidden=profile.hidden)
         self.phones[phone.number] = phone
-        self.network.add_account(phone, business=profile.business, hidden=profile.hidden)
+        self.network.add_account(phone, business=profile.business, hidden=profile.hidden, lid_hidden=profile.lid_hidden)
 
     def phone(self, number: str) -> Phone:
         """The phone of a number; RefusedError 404 when there is none."""

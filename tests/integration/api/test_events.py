@@ -225,7 +225,8 @@ async def test_a_stream_resumes_without_gap_or_double(edge: Edge, served: Served
         async with served.follow("/events/stream", last) as stream:
             seen += [said.id for said in await stream.take(count)]
             last = seen[-1]
-    assert seen == [
+    assert [int(mark.rpartition(":")[2]) for mark in seen] == list(range(2, 451)), "the ids carry the position"
+    assert [mark.rpartition(":")[0] for mark in seen] == [
         *(f"shop:{n}" for n in range(2, 151)),
         *(f"other:{n}" for n in range(1, 151)),
         *(f"shop:{n}" for n in range(151, 301)),
@@ -245,7 +246,7 @@ async def test_streams_are_filtered_by_instance_and_event(edge: Edge, served: Se
     async with served.follow(path) as stream, served.follow("/instances/third/events/stream?event=ready") as third:
         for name in ("third", "other", "shop"):
             await emit(edge, name, "message", "qr", "ready")
-        assert [said.id for said in await stream.take(4)] == ["other:1", "other:3", "shop:1", "shop:3"]
+        assert [said.id for said in await stream.take(4)] == ["other:1:4", "other:3:6", "shop:1:7", "shop:3:9"]
         assert [said.id for said in await third.take(1)] == ["3"]
 
 
@@ -261,11 +262,135 @@ async def test_what_is_kept_no_more_is_told_in_the_stream(edge: Edge, served: Se
         assert kept.id == "3"
     async with served.follow("/events/stream", "shop:1") as stream:
         gap, kept = await stream.take(2)
-        assert (gap.event, kept.id) == ("gap", "shop:3")
+        assert (gap.event, gap.data) == ("gap", {"instanceId": "shop", "after": 1, "oldest": 3})
+        assert kept.id == "shop:3:3"
+
+
+async def heard(served: Served, last: str, path: str = "/events/stream", *, until: str) -> list[str | dict[str, Any]]:
+    """What somebody who comes back is told first, up to that id; gaps as their data."""
+    found: list[str | dict[str, Any]] = []
+    async with served.follow(path, last) as stream:
+        while until not in found:
+            (said,) = await stream.take(1)
+            found.append(said.data if said.event == "gap" else said.id)
+    return found
+
+
+async def test_a_deleted_instance_is_no_gap_of_the_others(edge: Edge, served: Served) -> None:
+    for name in ("shop", "gone"):
+        await edge.add(name)
+    await emit(edge, "shop", "a")
+    await emit(edge, "gone", "b", "c")
+    await emit(edge, "shop", "d")
+    await emit(edge, "gone", "e")
+    await edge.write(lambda tx: tx.instances.delete(InstanceId("gone")))
+    async with served.follow("/events/stream", "gone:3:5") as stream:
+        await emit(edge, "shop", "f")
+        assert [said.id for said in await stream.take(1)] == ["shop:3:6"]
+    assert await heard(served, "gone:1:2", until="shop:3:6") == ["shop:2:4", "shop:3:6"]
+    # It is there again, and counts anew.
+    await edge.add("gone")
+    await emit(edge, "gone", "g")
+    assert await heard(served, "gone:3:5", until="gone:1:7") == ["shop:3:6", "gone:1:7"]
+
+
+async def test_what_retention_took_is_a_gap_only_of_those_who_had_not_seen_it(edge: Edge, served: Served) -> None:
+    for name in ("shop", "other", "young"):
+        await edge.add(name)
+    await emit(edge, "other", "a")
+    await emit(edge, "shop", "b", "c")
+    await emit(edge, "other", "d")
+    await edge.write(lambda tx: tx.events.forget(edge.clock.now() + 1, 0, 10))
+    for name in ("young", "shop", "other"):
+        await emit(edge, name, "new")
+    kept = ["young:1:5", "shop:3:6", "other:3:7"]
+    shop, other = {"instanceId": "shop", "oldest": 3}, {"instanceId": "other", "oldest": 3}
+
+    async def told(last: str, path: str = "/events/stream") -> list[str | dict[str, Any]]:
+        return await heard(served, last, path, until="other:3:7" if "shop" not in path else "shop:3:6")
+
+    assert await told("other:2:4") == kept, "all that went was seen"
+    assert await told("shop:2:3") == [{**other, "after": None}, *kept]
+    assert await told("shop:1:2") == [{**other, "after": None}, {**shop, "after": 1}, *kept]
+    assert await told("shop:2:3", "/events/stream?instance=shop") == ["shop:3:6"]
+    assert await told("young:1:5") == kept[1:]
+    # Ids of earlier versions, and what people write by hand: the log of that instance begins there.
+    assert await told("young:0") == kept
+    assert await told("other:2") == kept
+    assert await told("shop:2") == [{**other, "after": None}, *kept]
+    assert await told("shop:0") == [{**shop, "after": 0}, {**other, "after": None}, *kept]
+    assert await told("nobody:4") == [{"instanceId": "nobody", "after": 4, "oldest": None}, *kept]
+
+
+@pytest.mark.parametrize("last", ["shop:9:99", "shop:9:2", "other:1:1"])
+async def test_an_id_of_another_database_is_told_everything(edge: Edge, served: Served, last: str) -> None:
+    """Its position would be a lie: restored from an older copy, the log has other events there, or none yet."""
+    await edge.add("shop")
+    await emit(edge, "shop", "a", "b", "c")
+    owner, number, _ = last.split(":")
+    gap = {"instanceId": owner, "after": int(number), "oldest": None}
+    assert await heard(served, last, until="shop:3:3") == [gap, "shop:1:1", "shop:2:2", "shop:3:3"]
+
+
+async def test_a_hole_behind_the_oldest_is_a_gap(edge: Edge, served: Served) -> None:
+    """What still has to be delivered is kept while later events go."""
+    await edge.add("shop")
+    await emit(edge, "shop", "ready")
+    await emit(edge, "shop", "a", "b")
+    await edge.write(lambda tx: tx.events.forget(edge.clock.now() + 1, 0, 10))
+    await emit(edge, "shop", "c")
+    path, gap = "/instances/shop/events/stream", {"instanceId": "shop", "oldest": 1}
+    assert await heard(served, "0", path, until="4") == [{**gap, "after": 0}, "1", "4"]
+    assert await heard(served, "1", path, until="4") == [{**gap, "after": 1}, "4"]
+    assert await heard(served, "3", path, until="4") == ["4"]
+    assert await heard(served, "shop:1:1", until="shop:4:4") == [{**gap, "after": 1}, "shop:4:4"]
+    assert await heard(served, "shop:3:3", until="shop:4:4") == ["shop:4:4"]
+
+
+async def test_a_log_that_begins_at_its_first_number_has_no_gap(edge: Edge, served: Served) -> None:
+    await edge.add("shop")
+    await emit(edge, "shop", "a", "b")
+    assert await heard(served, "0", "/instances/shop/events/stream", until="2") == ["1", "2"]
+    assert await heard(served, "shop:0", until="shop:2:2") == ["shop:1:1", "shop:2:2"]
 
 
 @pytest.mark.parametrize(
-    ("path", "last"), [("/events/stream", "7"), ("/events/stream", "shop:x"), ("/instances/shop/events/stream", "a:7")]
+    ("query", "named"),
+    [
+        ("/events/stream?after=1", "after"),
+        ("/events/stream?after=x", "after"),
+        ("/events/stream?event=mesage", "event"),
+        ("/events/stream?event=ready,presence", "event"),
+        ("/events/stream?instance=shop,nobody", "instance"),
+        ("/instances/shop/events/stream?after=x", "after"),
+        ("/instances/shop/events/stream?event=nothing", "event"),
+        ("/instances/shop/events/stream?instance=other", "instance"),
+    ],
+)
+async def test_a_wrong_word_of_a_stream_is_named(edge: Edge, client: httpx.AsyncClient, query: str, named: str) -> None:
+    for name in ("shop", "other"):
+        await edge.add(name)
+    answer = await client.get(query)
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(f"{named} ")
+
+
+async def test_who_comes_back_goes_on_though_an_instance_of_theirs_was_deleted(edge: Edge, served: Served) -> None:
+    await edge.add("shop")
+    await emit(edge, "shop", "ready", "ready")
+    path = "/events/stream?instance=shop,gone&event=*"
+    assert await heard(served, "shop:1:1", path, until="shop:2:2") == ["shop:2:2"]
+
+
+@pytest.mark.parametrize(
+    ("path", "last"),
+    [
+        ("/events/stream", "7"),
+        ("/events/stream", "shop:x"),
+        ("/events/stream", "shop:1:x"),
+        ("/events/stream", "shop:1:2:3"),
+        ("/instances/shop/events/stream", "a:7"),
+    ],
 )
 async def test_an_id_that_is_none_is_refused(edge: Edge, client: httpx.AsyncClient, path: str, last: str) -> None:
     await edge.add("shop")

@@ -168,7 +168,7 @@ class FakeNetwork:
     def pair_by_code(self, phone: Jid, ref: str, adv_secret: bytes, account_signature: AccountSigner) -> int:
         raise AssertionError("nobody asked")
 
-    def add_account(self, phone: PhonePort, *, business: bool, hidden: bool = False) -> None:
+    def add_account(self, phone: PhonePort, *, business: bool, hidden: bool = False, lid_hidden: bool = False) -> None:
         self.phones[phone.number] = phone
 
     def set_phone_online(self, number: str, online: bool) -> None:

@@ -22,7 +22,7 @@ ANNA, BEN = "201000000001", "201000000002"
 class Office:
     """Anna (only keys) with a client, and Ben, a real phone."""
 
-    def __init__(self, *, hidden: bool = False, store: Store | None = None) -> None:
+    def __init__(self, *, hidden: bool = False, lid_hidden: bool = False, store: Store | None = None) -> None:
         self.network = Network(keys_from_seed("lid"), store)
         self.world = World(self.network, journal=store)
         self.anna = Person(ANNA)
@@ -31,7 +31,7 @@ class Office:
         self.client = Client(self.network)
         self.client.pair(self.anna)
         self.client.log_in()
-        self.ben, _ = self.world.create_phone(BEN, "Ben", hidden=hidden)
+        self.ben, _ = self.world.create_phone(BEN, "Ben", hidden=hidden, lid_hidden=lid_hidden)
         self.client.got.clear()
 
     @property
@@ -60,6 +60,73 @@ async def test_the_space_of_a_message_can_be_chosen(office: Office) -> None:
     assert (attrs["from"], attrs["sender_pn"], attrs["addressing_mode"]) == (
         office.ben_lid, f"{BEN}@s.whatsapp.net", "lid",
     )  # fmt: skip
+
+
+def asks_about(office: Office, *jids: str) -> str:
+    """What a look-up of these people tells, as text."""
+    people = Node("list", {}, [Node("user", {"jid": jid}) for jid in jids])
+    asked = Node("query", {}, [Node("lid"), Node("devices", {"version": "2"})])
+    return repr(office.client.query("usync", "get", Node("usync", {"sid": "1"}, [asked, people])))
+
+
+async def meet(office: Office) -> None:
+    """Ben and Anna's client do all that names people to each other, by number and by LID."""
+    anna, ben = f"{ANNA}@s.whatsapp.net", f"{BEN}@s.whatsapp.net"
+    theirs = Client(office.network)
+    theirs.register()
+    office.ben.scan(theirs.request())
+    theirs.accept()
+    theirs.log_in()
+    office.client.send(Node("presence", {"type": "available", "name": "Anna"}))
+    for server, address in ((PN_SERVER, ben), (LID_SERVER, office.ben_lid)):
+        message_id = office.ben.send(ANNA, Text("guess who"), None, server)
+        office.client.receipt(address, message_id)
+        office.client.message(address, f"A-{server}", address)
+        office.client.send(Node("presence", {"type": "subscribe", "to": address}))
+        office.ben.call(ANNA, server)
+        group = office.network.create_group("Club", ANNA, [BEN], server)
+        office.ben.send(str(group["id"]), Text("in the group"))
+        office.network.change_group(Jid.parse(str(group["id"])), None, {"promote": [BEN]})
+        office.network.change_group(Jid.parse(str(group["id"])), BEN, {"demote": [BEN]})
+    theirs.send(Node("chatstate", {"to": anna}, [Node("composing")]))
+    office.ben.send("status@broadcast", Text("my day"))
+    office.network.remove_device(BEN, 1)
+    await settle()
+    office.client.read()
+
+
+async def test_nobody_learns_that_a_number_and_a_lid_are_one_person_until_a_chat_moves() -> None:
+    for secret in (True, False):
+        office = Office(lid_hidden=secret)
+        await meet(office)
+        got = [*map(repr, office.client.got), asks_about(office, f"{BEN}@s.whatsapp.net")]
+        got.append(asks_about(office, office.ben_lid))
+        assert any(BEN in one for one in got)
+        assert any(office.ben.lid in one for one in got)
+        # Beside this, that everybody else's stanzas tell it shows that these would.
+        both = {stanza.tag for stanza in office.client.got if BEN in repr(stanza) and office.ben.lid in repr(stanza)}
+        assert both == (set() if secret else {"message", "notification", "call"})
+        assert any(BEN in one and office.ben.lid in one for one in got) is not secret
+        office.network.arm_fault({"number": ANNA}, {"lidMigration": {"number": BEN}}, None)
+        office.client.got.clear()
+        office.ben.send(ANNA, Text("x"))
+        assert office.message()["sender_pn"] == f"{BEN}@s.whatsapp.net"
+        assert office.ben.lid in asks_about(office, f"{BEN}@s.whatsapp.net")
+
+
+async def test_that_it_was_told_is_known_after_a_restart(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state")
+    world = World(Network(keys_from_seed("lid"), store), journal=store)
+    for number in (ANNA, BEN, "201000000003"):
+        world.create_phone(number, lid_hidden=True)
+    world.network.arm_fault({"number": ANNA}, {"lidMigration": {"number": BEN}}, None)
+    store.close()
+    store = Store(tmp_path / "state")
+    again = World(Network(keys_from_seed("lid"), store), journal=store)
+    again.restore({"phone/" + key: value for key, value in store.rows("phone/")})
+    for number, secret in ((ANNA, False), (BEN, False), ("201000000003", True)):
+        assert again.phone(number).state.profile.lid_hidden is secret
+        assert again.network._core.registry.by_number[number].lid_hidden is secret  # type: ignore[attr-defined]
 
 
 async def test_nobody_learns_the_number_of_who_hides(hiding: Office) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import bindparam, literal_column
 
+from wahub.adapters.sql.place import note_forgotten
 from wahub.adapters.sql.runner import Runner
 from wahub.adapters.sql.tables import deliveries, events, instances
 from wahub.domain.errors import InstanceNotFoundError
@@ -41,10 +42,6 @@ _OLDEST = (
 _SPAN = sa.select(_OLDEST.label("oldest"), instances.c.sequence.label("newest")).where(
     instances.c.id == bindparam("instance")
 )
-_POSITION = sa.select(events.c.position).where(
-    events.c.instance == bindparam("instance"), events.c.sequence == bindparam("number")
-)
-_NEWEST = sa.select(sa.func.coalesce(sa.func.max(events.c.position), 0))
 _WITH_SECRET = sa.select(events.c.position, events.c.instance, events.c.event).where(events.c.secret_until.is_not(None))
 _DEAD_SECRETS = _WITH_SECRET.where(events.c.secret_until <= bindparam("before"))
 _SECRETS_OF = _WITH_SECRET.where(events.c.instance == bindparam("instance"))
@@ -60,12 +57,13 @@ _EXAMINED = (
 _WAITS = sa.exists().where(
     deliveries.c.position == events.c.position, deliveries.c.state == literal_column("'pending'")
 )
-_FORGET = sa.delete(events).where(
+_OLD = sa.select(events.c.position, events.c.instance, events.c.sequence).where(
     events.c.position > bindparam("beyond"),
     events.c.position <= bindparam("last"),
     events.c.created_at < bindparam("before"),
     ~_WAITS,
 )
+_FORGET = sa.delete(events).where(events.c.position.in_(bindparam("positions", expanding=True)), ~_WAITS)
 
 
 class SqlEvents:
@@ -102,15 +100,6 @@ class SqlEvents:
             raise InstanceNotFoundError(instance)
         return Span(row.newest + 1 if row.oldest is None else row.oldest, row.newest)
 
-    def position_of(self, instance: InstanceId, sequence: int) -> int | None:
-        values = {"instance": instance, "number": sequence}
-        position: int | None = self._runner.run(_POSITION, values).scalar_one_or_none()
-        return position
-
-    def newest(self) -> int:
-        position: int = self._runner.run(_NEWEST, {}).scalar_one()
-        return position
-
     def end_secrets(self, before: float, instance: InstanceId | None = None) -> int:
         if instance is None:
             rows = list(self._runner.run(_DEAD_SECRETS, {"before": before}))
@@ -126,7 +115,11 @@ class SqlEvents:
         old = [row.position for row in examined if row.created_at < before]
         if not old:
             return None
-        self._runner.run(_FORGET, {"beyond": position, "last": old[-1], "before": before})
+        removable = list(self._runner.run(_OLD, {"beyond": position, "last": old[-1], "before": before}))
+        if removable:
+            # Before the rows: whoever deletes the instance locks it first, too, and then its events.
+            note_forgotten(self._runner, {row.instance: row.position for row in removable if row.sequence})
+            self._runner.run(_FORGET, {"positions": [row.position for row in removable]})
         last = examined[-1]
         return last.position if len(examined) == limit and last.created_at < before else None
 

@@ -251,6 +251,14 @@ events = sa.Table(
     sqlite_autoincrement=True,
 )
 
+# How far retention came in each log: the position of the last event that it removed.
+forgotten_events = sa.Table(
+    "forgotten_events",
+    metadata,
+    of_instance(primary_key=True),
+    sa.Column("position", sa.BigInteger, nullable=False),
+)
+
 # One per event at most, so it has the event's position.
 deliveries = sa.Table(
     "deliveries",

@@ -21,6 +21,7 @@ from wahub.adapters.sql.media import SqlMediaFiles
 from wahub.adapters.sql.missed import SqlMissed
 from wahub.adapters.sql.outbox import SqlOutbox
 from wahub.adapters.sql.people import SqlPeople
+from wahub.adapters.sql.place import SqlPlaces
 from wahub.adapters.sql.retention import SqlRetention
 from wahub.adapters.sql.runner import Runner
 from wahub.adapters.sql.session import SqlSessions
@@ -29,7 +30,7 @@ from wahub.adapters.sql.thread import SqlThreads
 from wahub.adapters.sql.webhook import SqlWebhooks
 from wahub.domain.lease import Lease
 from wahub.ports.clock import Clock
-from wahub.ports.events import DeadLetters, Endpoints, Events
+from wahub.ports.events import DeadLetters, Endpoints, Events, Places
 from wahub.ports.media import MediaFiles
 from wahub.ports.messages import Chats, Inbox, People
 from wahub.ports.store import (
@@ -53,7 +54,7 @@ class SqlTx:
     __slots__ = (
         *("_runner", "contacts", "inbox", "instances", "keys", "leases", "lifecycles", "line", "outbox", "sessions"),
         *("tally", "webhooks", "events", "endpoints", "dead", "people", "chats"),
-        *("threads", "missed", "retention", "media"),
+        *("threads", "missed", "retention", "media", "places"),
     )
 
     def __init__(self, connection: sa.Connection, clock: Clock, codec: Codec, *, writable: bool) -> None:
@@ -75,6 +76,7 @@ class SqlTx:
         self.retention: Retention = SqlRetention(runner)
         self.media: MediaFiles = SqlMediaFiles(runner)
         self.events: Events = SqlEvents(runner)
+        self.places: Places = SqlPlaces(runner)
         self.webhooks: Webhooks = SqlWebhooks(runner)
         self.endpoints: Endpoints = SqlEndpoints(runner)
         self.dead: DeadLetters = SqlDeadLetters(runner)

@@ -99,6 +99,7 @@ class PeopleCalls:
             business=ask.flag(body, "business", default=False),
             lid=ask.lid_field(body),
             hidden=ask.flag(body, "hidden", default=False),
+            lid_hidden=ask.flag(body, "lidHidden", default=False),
         )
         return answer(phone_summary(phone), 201 if is_new else 200)
 

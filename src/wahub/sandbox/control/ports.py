@@ -29,10 +29,11 @@ class LinkedDevice:
 class NetworkControl(NetworkPort, Protocol):
     """The operator's side of the network. Every method refuses with `RefusedError(status, text)` and nothing else."""
 
-    def add_account(self, phone: PhonePort, *, business: bool, hidden: bool = False) -> None:
+    def add_account(self, phone: PhonePort, *, business: bool, hidden: bool = False, lid_hidden: bool = False) -> None:
         """Register a number and its phone as device 0; the phone is online from now on.
 
-        `hidden`: others know the account by its LID alone.
+        `hidden`: others know the account by its LID alone. `lid_hidden`: they are not told that its number and its LID
+        are one person.
         """
 
     def create_group(self, subject: str, owner: str, members: Sequence[str], server: str) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class Device:
 class Account:
     """A person's account. `peers` are the numbers it has exchanged messages with; device 0 is `phone`.
 
-    `hidden`: others know the account by its LID alone, its number is told to nobody.
+    `hidden`: others know the account by its LID alone, its number is told to nobody. `lid_hidden`: others know
+    both, but are not told that they are one person.
     """
 
     number: str
@@ -64,6 +65,7 @@ class Account:
     raw_id: int
     phone: PhonePort | None = None
     hidden: bool = False
+    lid_hidden: bool = False
     phone_online: bool = True
     phone_available: bool = False
     next_device: int = 1
@@ -77,6 +79,12 @@ class Account:
         user = self.lid if server == LID_SERVER else self.number
         space = LID_SERVER if server == LID_SERVER else PN_SERVER
         return f"{user}:{device}@{space}" if device else f"{user}@{space}"
+
+    def other_jid(self, server: str) -> str | None:
+        """What others see beside the address in one address space: that in the other one, if they may know it."""
+        if self.lid_hidden or (self.hidden and server == LID_SERVER):
+            return None
+        return self.jid(0, PN_SERVER if server == LID_SERVER else LID_SERVER)
 
     def space_for(self, viewer: Account, server: str) -> str:
         """The address space in which another account may see this one: that of `server`, unless it is hidden."""

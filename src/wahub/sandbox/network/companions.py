@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 
 from wahub.sandbox.model import LID_SERVER, PN_SERVER, Jid
 from wahub.sandbox.network import persist
@@ -20,7 +21,8 @@ from wahub.sandbox.node import Node
 def announce(core: Core, account: Account, change: str, device_id: int) -> None:
     """Tell the account's own companions and those of everyone it chats with, alone or in a group.
 
-    `change` is `add` or `remove`. Both addresses are named: clients keep one list per address space.
+    `change` is `add` or `remove`. Both addresses are named: clients keep one list per address space. Who may not
+    know that they are one person is told twice.
     """
     known = account.peers | {
         member for group in core.groups.values() if account.number in group.members for member in group.members
@@ -31,20 +33,25 @@ def announce(core: Core, account: Account, change: str, device_id: int) -> None:
         for companion in listener.devices:
             if listener is account and companion == device_id:
                 continue
-            servers = (LID_SERVER,) if account.hidden and listener is not account else (PN_SERVER, LID_SERVER)
-            devices = [
-                Node("device", {"jid": account.jid(device_id, server), "key-index": str(device_id)})
-                for server in servers
-            ]
-            change_node = Node(change, {"device_hash": device_hash(account)}, [*devices])
-            attrs = {
-                "from": account.jid(0, servers[0]),
-                "lid": account.jid(0, LID_SERVER),
-                "type": "devices",
-                "id": core.stanza_id(),
-                "t": core.now(),
-            }
-            core.deliver(listener, companion, Node("notification", attrs, [change_node]))
+            for servers in _named_by(account, listener):
+                core.deliver(listener, companion, _notice(core, account, change, device_id, servers))
+
+
+def _named_by(account: Account, listener: Account) -> Sequence[tuple[str, ...]]:
+    """The address spaces of the account in each notice to a listener."""
+    if listener is account or not (account.hidden or account.lid_hidden):
+        return ((PN_SERVER, LID_SERVER),)
+    return ((LID_SERVER,),) if account.hidden else ((PN_SERVER,), (LID_SERVER,))
+
+
+def _notice(core: Core, account: Account, change: str, device_id: int, servers: tuple[str, ...]) -> Node:
+    devices = [
+        Node("device", {"jid": account.jid(device_id, server), "key-index": str(device_id)}) for server in servers
+    ]
+    attrs = {"from": account.jid(0, servers[0]), "type": "devices", "id": core.stanza_id(), "t": core.now()}
+    if LID_SERVER in servers:
+        attrs["lid"] = account.jid(0, LID_SERVER)
+    return Node("notification", attrs, [Node(change, {"device_hash": device_hash(account)}, [*devices])])
 
 
 def device_hash(account: Account) -> str:

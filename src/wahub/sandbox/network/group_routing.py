@@ -74,10 +74,8 @@ def _deliveries(
     attrs["notify"] = account.push_name
     attrs.update((key, sent[key]) for key in _PASSED_ATTRS if key in sent)
     attrs["addressing_mode"] = "lid" if server == LID_SERVER else "pn"
-    if server == PN_SERVER:
-        attrs["participant_lid"] = account.jid(0, LID_SERVER)
-    elif not account.hidden:
-        attrs["participant_pn"] = account.jid(0, PN_SERVER)
+    if (other := account.other_jid(server)) is not None:
+        attrs["participant_lid" if server == PN_SERVER else "participant_pn"] = other
     shared = list(stanza.find("enc"))
     rest = [child for child in stanza.children if child.tag in _PASSED_CHILDREN]
     result = Plan()

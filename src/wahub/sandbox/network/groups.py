@@ -88,9 +88,8 @@ def tell(core: Core, group: Group, actor: Account, what: Node, numbers: Iterable
         "addressing_mode": "lid" if group.server == LID_SERVER else "pn",
         "notify": actor.push_name,
     }
-    other, address = _other_address(group, actor)
-    if address is not None:
-        attrs[f"participant_{other}"] = address
+    if (other := actor.other_jid(group.server)) is not None:
+        attrs["participant_lid" if group.server == PN_SERVER else "participant_pn"] = other
     for number in list(numbers):
         account = core.registry.by_number.get(number)
         for device in (0, *account.devices) if account is not None else ():
@@ -120,19 +119,11 @@ def describe(core: Core, group: Group) -> Node:
 
 def _participant(group: Group, member: Account, rank: str) -> Node:
     attrs = {"jid": member.jid(0, group.server)}
-    other, address = _other_address(group, member)
-    if address is not None:
-        attrs["phone_number" if other == "pn" else "lid"] = address
+    if (other := member.other_jid(group.server)) is not None:
+        attrs["lid" if group.server == PN_SERVER else "phone_number"] = other
     if rank:
         attrs["type"] = rank
     return Node("participant", attrs)
-
-
-def _other_address(group: Group, account: Account) -> tuple[str, str | None]:
-    """The name (`pn`, `lid`) and value of a member's other address; None for a number that nobody may know."""
-    if group.server == PN_SERVER:
-        return "lid", account.jid(0, LID_SERVER)
-    return "pn", None if account.hidden else account.jid(0, PN_SERVER)
 
 
 def get_query(core: Core, session: Session, query: Node) -> None:

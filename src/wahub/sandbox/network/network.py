@@ -178,7 +178,7 @@ class Network:
 
     # NetworkControl: what only an operator may do.
 
-    def add_account(self, phone: PhonePort, *, business: bool, hidden: bool = False) -> None:
+    def add_account(self, phone: PhonePort, *, business: bool, hidden: bool = False, lid_hidden: bool = False) -> None:
         """Register a phone; one whose account came from the state file takes its place there."""
         core = self._core
         known = core.registry.by_number.get(phone.number)
@@ -192,7 +192,7 @@ class Network:
         if core.registry.lid_taken(phone.lid):
             raise RefusedError(409, "lid is taken by another phone")
         account = Account(phone.number, phone.lid, phone.name, business, secrets.randbelow(_MAX_RAW_ID) + 1, phone)
-        account.hidden = hidden
+        account.hidden, account.lid_hidden = hidden, lid_hidden
         core.registry.add(account)
         persist.save_account(core.store, account)
 
@@ -294,9 +294,14 @@ class Network:
             session.apply(action)
 
     def _move_to_lid(self, number: str, peer: str) -> None:
-        """The chat of two accounts is named by LID from now on; their phones tell their companions."""
+        """The chat of two accounts is named by LID from now on; their phones tell their companions.
+
+        Nothing is hidden of either any more that a client could learn from this.
+        """
         one, other = self._account(number), self._account(peer)
         for account, to in ((one, other), (other, one)):
+            account.lid_hidden = False
+            persist.save_account(self._core.store, account)
             if account.phone is not None:
                 account.phone.move_to_lid(to.number)
 

@@ -38,6 +38,7 @@ def save_account(store: Store, account: Account) -> None:
             account.next_device,
             sorted(account.peers),
             account.hidden,
+            account.lid_hidden,
         ]
         store.put_values(f"account/{account.number}", values)
 
@@ -92,7 +93,8 @@ def load(core: Core) -> None:
     store = core.store
     for number, values in store.values("account/"):
         lid, push_name, business, raw_id, online, next_device, peers, *rest = values
-        account = Account(number, lid, push_name, business, raw_id, hidden=bool(rest and rest[0]))
+        hidden, lid_hidden = [*map(bool, rest), False, False][:2]
+        account = Account(number, lid, push_name, business, raw_id, hidden=hidden, lid_hidden=lid_hidden)
         account.phone_online, account.next_device, account.peers = online, next_device, set(peers)
         core.registry.add(account)
     for rest, values in store.values("device/"):

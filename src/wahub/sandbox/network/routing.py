@@ -187,20 +187,20 @@ def _listed(core: Core, origin: Origin, target: Account, entry: Node) -> _Copy |
 
 def _addressed(core: Core, origin: Origin, stanza: Node, to: Jid, target: Account, copy: _Copy) -> Node:
     lid_space = origin.account.space_for(copy.account, to.server) == LID_SERVER
-    server, other = (LID_SERVER, PN_SERVER) if lid_space else (PN_SERVER, LID_SERVER)
+    server, other = (LID_SERVER, "pn") if lid_space else (PN_SERVER, "lid")
     sent = stanza.attrs
     attrs = {"id": sent["id"], "from": origin.jid(server), "t": core.now(), "notify": origin.account.push_name}
     attrs.update((key, sent[key]) for key in _PASSED_ATTRS if key in sent)
     attrs["addressing_mode"] = "lid" if lid_space else "pn"
     if copy.account is not origin.account:
         attrs.pop("recipient", None)
-        if not (lid_space and origin.account.hidden):
-            attrs["sender_pn" if lid_space else "sender_lid"] = origin.account.jid(0, other)
+        if (sender := origin.account.other_jid(server)) is not None:
+            attrs[f"sender_{other}"] = sender
     elif sent.get("category") != "peer":
         chat = target.jid(0, server)
         attrs.setdefault("recipient", chat)
-        if not (lid_space and target.hidden):
-            attrs["peer_recipient_pn" if lid_space else "peer_recipient_lid"] = target.jid(0, other)
+        if (peer := target.other_jid(server)) is not None:
+            attrs[f"peer_recipient_{other}"] = peer
     rest = [child for child in stanza.children if child.tag in _PASSED_CHILDREN]
     return Node("message", attrs, [*copy.contents, *rest])
 

@@ -47,7 +47,9 @@ def _user(core: Core, session: Session, protocols: list[str], user: Node) -> Nod
         jid = Jid.parse(address).bare
     except ValueError:
         return None
-    person = _Person(_found(core, session, jid), jid, number, core.now())
+    found = _found(core, session, jid)
+    tells_lid = found is not None and (found is session.account or not found.lid_hidden)
+    person = _Person(found, jid, number, core.now(), tells_lid)
     answers = [_PROTOCOLS[name](person) for name in protocols if name in _PROTOCOLS]
     return Node("user", {"jid": str(jid)}, [answer for answer in answers if answer is not None])
 
@@ -65,12 +67,13 @@ def _found(core: Core, session: Session, jid: Jid) -> Account | None:
 
 @dataclass(frozen=True, slots=True)
 class _Person:
-    """Somebody who is asked about; `account` is None for a number without WhatsApp."""
+    """Somebody who is asked about; `account` is None for a number without WhatsApp. `tells_lid`: to the asker."""
 
     account: Account | None
     jid: Jid
     number: bytes
     now: str
+    tells_lid: bool
 
 
 def _devices(person: _Person) -> Node:
@@ -83,7 +86,7 @@ def _devices(person: _Person) -> Node:
 
 
 def _lid(person: _Person) -> Node | None:
-    if person.account is None or person.jid.server == LID_SERVER:
+    if person.account is None or not person.tells_lid or person.jid.server == LID_SERVER:
         return None
     return Node("lid", {"val": f"{person.account.lid}@{LID_SERVER}"})
 

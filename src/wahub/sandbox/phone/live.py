@@ -72,7 +72,8 @@ class Live:
         callee = self._directory.jid_of(to, server)
         own = str(self._directory.jid_of(self._state.profile.number, server))
         attrs = {"call-id": call_id, "call-creator": own}
-        if server == LID_SERVER and not self._state.profile.hidden:
+        profile = self._state.profile
+        if server == LID_SERVER and not (profile.hidden or profile.lid_hidden):
             attrs["caller_pn"] = str(self._state.jid)
         media = [Node("audio", {"enc": "opus", "rate": "16000"})]
         if video:

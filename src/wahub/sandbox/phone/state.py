@@ -8,7 +8,7 @@ Presence, counters and retry counts are not stored: after a restart they start a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from wahub.sandbox.model import PN_SERVER, Jid
@@ -25,7 +25,8 @@ MAX_KEPT = 2000
 class Profile:
     """Who the person is: digits of number and LID, push name, and whether it is a business account.
 
-    `hidden`: others know the person by the LID alone.
+    `hidden`: others know the person by the LID alone. `lid_hidden`: they are not told that number and LID are one
+    person.
     """
 
     number: str
@@ -33,6 +34,7 @@ class Profile:
     name: str
     business: bool = False
     hidden: bool = False
+    lid_hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,11 @@ class PhoneState:
             self._journal.commit()
 
     def move_to_lid(self, peer: str) -> None:
-        """Remember that the chat with a number is named by LID from now on."""
+        """Remember that the chat with a number is named by LID from now on, and that who is who is known."""
         self.moved.add(peer)
+        self.profile = replace(self.profile, lid_hidden=False)
         if self._journal is not None:
+            self._journal.put(f"{self._prefix}profile", encode(asdict(self.profile)))
             self._journal.put(f"{self._prefix}moved", encode(sorted(self.moved)))
             self._journal.commit()
 
