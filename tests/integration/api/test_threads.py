@@ -324,6 +324,39 @@ async def test_a_cursor_is_one_word(client: httpx.AsyncClient, people: People) -
         assert not set(cursor) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
+async def test_a_cursor_is_of_its_chat_however_that_is_named(client: httpx.AsyncClient, people: People) -> None:
+    for number in range(3):
+        await people.says(f"A{number}", number, lid="77001")
+        await people.says(f"B{number}", number, phone=BEN)
+        await people.says(f"G{number}", number, group=True)
+    (anna,) = [chat for chat in (await chats(client))["chats"] if chat["phone"] == ANNA]
+    names = (ANNA, f"+{ANNA}@c.us", "77001@lid", anna["contactId"])
+    for name in names:
+        answer = await client.get(f"/instances/shop/chats/{name}/messages", params={"limit": 1})
+        cursor = answer.json()["next"]
+        assert ANNA not in base64.urlsafe_b64decode(cursor + "==").decode()
+        for other in names:
+            page = await client.get(f"/instances/shop/chats/{other}/messages", params={"limit": 1, "cursor": cursor})
+            assert [message["id"] for message in page.json()["messages"]] == ["A1"]
+        for other in (BEN, GROUP, "4990000000"):
+            refused = await client.get(f"/instances/shop/chats/{other}/messages", params={"cursor": cursor})
+            assert refused.status_code == 400
+            assert refused.json()["error"].startswith("cursor belongs to another chat")
+
+
+async def test_a_cursor_outlives_that_its_person_is_known_better(client: httpx.AsyncClient, people: People) -> None:
+    """One who was known by number and, apart from it, by LID turns out to be one person: other contact, same chat."""
+    for number in range(2):
+        await people.says(f"N{number}", number)
+    await people.says("L0", 0, phone=None, lid="77001")
+    answer = await client.get(f"/instances/shop/chats/{ANNA}/messages", params={"limit": 1})
+    await people.says("BOTH", 5, lid="77001")
+    for name in (ANNA, "77001@lid"):
+        page = await client.get(f"/instances/shop/chats/{name}/messages", params={"cursor": answer.json()["next"]})
+        assert page.status_code == 200
+        assert [message["id"] for message in page.json()["messages"]][-1] in ("N0", "L0")
+
+
 def packed(*parts: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).rstrip(b"=").decode()
 
@@ -335,13 +368,15 @@ BAD_CURSORS = {
     "no JSON": base64.urlsafe_b64encode(b"hello").decode(),
     "a number": packed(),
     "too short": packed(1),
-    "too long": packed(1.0, True, 1, 1),
-    "wrong types": packed("1", "x", "y"),
-    "not whole": packed(1.0, True, 1.5),
-    "below nothing": packed(-1.0, True, 1),
-    "too large": packed(1e300, True, 1),
-    "larger than any column": packed(1.0, True, 10**40),
-    "no number at all": packed(float("nan"), True, 1),
+    "too long": packed(1.0, True, 1, "", 1),
+    "wrong types": packed("1", "x", "y", "z"),
+    "not whole": packed(1.0, True, 1.5, ""),
+    "below nothing": packed(-1.0, True, 1, ""),
+    "too large": packed(1e300, True, 1, ""),
+    "larger than any column": packed(1.0, True, 10**40, ""),
+    "no number at all": packed(float("nan"), True, 1, ""),
+    "of no chat": packed(1.0, True, 1, ""),
+    "of an earlier version": packed(1.0, True, 1),
     "NUL": packed(1, "\0"),
     "half a surrogate": packed(1, "\ud800"),
     "deep": base64.urlsafe_b64encode(b"[" * 700).decode(),
