@@ -41,7 +41,10 @@ _TYPING = {
 _WEBHOOK = {
     "type": "object",
     "properties": {
-        "url": _TEXT,
+        "url": {
+            "type": "string",
+            "description": "http:// or https://, without user and password: the gateway sends WEBHOOK_AUTH_TOKEN",
+        },
         "events": {"type": "array", "items": _TEXT, "description": "Empty: the ten of the standard; `*`: all"},
         "secret": {
             "type": "string",
