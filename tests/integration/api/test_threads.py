@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -30,6 +31,9 @@ SHOP = InstanceId("shop")
 DAY = 86_400.0
 
 Json = dict[str, Any]
+
+BY_ADMIN = {"byAdmin": True}
+"""What the delete of an admin has beside."""
 
 
 class People:
@@ -229,7 +233,8 @@ async def test_a_group_names_who_wrote(client: httpx.AsyncClient, people: People
     await people.says("M1", 0, lid=ANNA_LID, group=True, push_name="Anna")
     await people.says("M2", 1, phone=None, lid=BEN_LID, group=True)
     await people.says("M3", 2, group=True, from_me=True)
-    await people.says("D1", 3, lid=ANNA_LID, group=True, type="delete", target="M2", text="")
+    await people.says("D1", 3, lid=ANNA_LID, group=True, type="delete", target="M2", text="", details=BY_ADMIN)
+    await people.says("D2", 3, lid=ANNA_LID, group=True, type="delete", target="M3", text="")
     await people.says("E1", 3, lid=ANNA_LID, group=True, type="edit", target="M3", text="forged")
     shown = (await messages(client, GROUP))["messages"]
     assert [(found["id"], found["author"], found["from"], found["fromLid"], found["text"]) for found in shown] == [
@@ -488,6 +493,22 @@ async def test_a_group_in_which_nothing_was_said(client: httpx.AsyncClient, peop
     await people.edge.write(lambda tx: tx.chats.set_title(SHOP, GROUP, "Team"))
     [chat] = (await chats(client))["chats"]
     assert (chat["name"], chat["lastMessageAt"], chat["lastMessage"]) == ("Team", None, None)
+
+
+async def test_another_number_begins_with_nothing(edge: Edge, client: httpx.AsyncClient, people: People) -> None:
+    await people.says("M1", 0)
+    await people.hears(1, 1)
+    since = people.began + 10
+
+    def link_another(tx: Tx) -> None:
+        tx.lifecycles.save(replace(tx.lifecycles.get(SHOP, for_update=True), account_since=since))
+
+    await edge.write(link_another)
+    assert (await chats(client))["chats"] == []
+    assert await ids(client) == []
+    await people.says("M2", 20)
+    assert [chat["lastMessage"]["id"] for chat in (await chats(client))["chats"]] == ["M2"]
+    assert await ids(client) == ["M2"]
 
 
 async def test_another_instance_sees_nothing_of_it(edge: Edge, client: httpx.AsyncClient, people: People) -> None:
