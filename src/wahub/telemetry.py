@@ -2,7 +2,7 @@
 
 Two nets catch what a careless call might let through: fields with a telling name are dropped, and any run of seven
 or more digits (a phone number, a LID) is cut to its last four (contract A.0). Instance ids that contain a phone
-number are cut too.
+number are cut too. Ids of messages, events and contacts stay whole, because a log is read by searching for them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from typing import Any
 
 import structlog
 
-_LONG_DIGITS = re.compile(r"\d{7,}")
+_WORD = "[0-9A-Za-z]"
+_IDS = (
+    "[0-9a-f]{32}",  # events, queue items
+    "[0-9A-F]{18,32}",  # WhatsApp's ids of messages: 3EB0 and more, or those of phones
+    "(?<=c_)[0-9a-f]{20}",  # contacts
+)
+_ID_OR_NUMBER = re.compile(rf"(?<!{_WORD})(?:{'|'.join(_IDS)})(?!{_WORD})|\d{{7,}}")
+_LETTER = re.compile("[A-Fa-f]")
 _PRIVATE = frozenset(
     {"text", "body", "qr", "message", "payload", "secret", "token", "password", "authorization", "key"}
 )
@@ -23,8 +30,15 @@ _EXEMPT = frozenset({"ts"})
 
 
 def mask_numbers(text: str) -> str:
-    """The text with every long run of digits cut to `***` and its last four."""
-    return _LONG_DIGITS.sub(lambda match: f"***{match.group()[-4:]}", text)
+    """The text with every long run of digits cut to `***` and its last four, except inside of ids.
+
+    An id is a whole word of the length of one, of hex digits and with a letter among them: no number looks like that.
+    """
+    return _ID_OR_NUMBER.sub(_cut, text)
+
+
+def _cut(found: re.Match[str]) -> str:
+    return found.group() if _LETTER.search(found.group()) else f"***{found.group()[-4:]}"
 
 
 def mask_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

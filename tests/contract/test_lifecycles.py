@@ -64,6 +64,7 @@ FULL = Lifecycle(
     health_checked_at=START + 15,
     caught_up_at=START + 25,
     last_gap_at=START + 16,
+    account_since=START + 17,
     incidents=(("banned", 1), ("invented", 5)),
     asked=Ask.PAIRING_CODE,
     asked_at=START + 17,

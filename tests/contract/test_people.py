@@ -215,5 +215,5 @@ async def test_what_is_about_nothing_is_stored_and_not_told(store: Database, lea
         True,
     ]
     assert [name for name, _ in await _events(store)] == ["message"]
-    [head] = await store.read(lambda tx: tx.threads.heads(SHOP, (2**53, ""), 2))
+    [head] = await store.read(lambda tx: tx.threads.heads(SHOP, (2**53, ""), 2, 0.0))
     assert head.message_id == "A1"

@@ -39,7 +39,7 @@ def values_of(statement: sa.Executable) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("statement", "steps"),
     [
-        (thread._HEADS, ["ix_chats_instance_last_at_key (instance=? AND last_at<?)"]),
+        (thread._HEADS, ["ix_chats_instance_last_at_key (instance=? AND last_at>? AND last_at<?)"]),
         (
             thread._RECEIVED,
             [

@@ -240,7 +240,7 @@ async def note(store: Database, key: str, at: int, message_id: str = "M1", text:
 
 
 async def heads(store: Database, before: tuple[int, str] = (2**53, ""), limit: int = 10) -> Sequence[Head]:
-    return await store.read(lambda tx: tx.threads.heads(SHOP, before, limit))
+    return await store.read(lambda tx: tx.threads.heads(SHOP, before, limit, 0.0))
 
 
 async def test_chats_come_by_their_latest_activity(store: Database) -> None:

@@ -269,6 +269,7 @@ def test_several_fall_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"WAHUB_ENV": "test", "WAHUB_FAULT": "nowhere"}, "WAHUB_FAULT: unknown point"),
         ({"WAHUB_ENV": "test", "WAHUB_FAULT": "after_ack:0"}, "WAHUB_FAULT: the number"),
         ({"WAHUB_CLOCK_SHIFT_MS": "-1"}, "WAHUB_CLOCK_SHIFT_MS: "),
+        ({"WEBHOOK_SECRET": "whsec_!!"}, "WEBHOOK_SECRET starts with whsec_ but the rest is not base64"),
         ({"HOST": "0.0.0.0"}, "HOST is not a loopback address and API_KEY is not set"),
         ({"HOST": "wa.example.com"}, "HOST is not a loopback address and API_KEY is not set"),
     ],

@@ -41,7 +41,10 @@ _TYPING = {
 _WEBHOOK = {
     "type": "object",
     "properties": {
-        "url": _TEXT,
+        "url": {
+            "type": "string",
+            "description": "http:// or https://, without user and password: the gateway sends WEBHOOK_AUTH_TOKEN",
+        },
         "events": {"type": "array", "items": _TEXT, "description": "Empty: the ten of the standard; `*`: all"},
         "secret": {
             "type": "string",
@@ -245,8 +248,8 @@ _LAST_EVENT = {
     "description": "The id of the last event that was seen; without it the stream begins with what happens next",
     "schema": _TEXT,
 }
-_STREAM_FILTER = (_query("event", "Only these events", "string"), _LAST_EVENT)
-_STREAM_ERRORS = {400: "Last-Event-ID cannot be read", 429: "Too many streams"}
+_STREAM_FILTER = (_query("event", "Only these events of the log", "string"), _LAST_EVENT)
+_STREAM_ERRORS = {400: "Last-Event-ID, after, event or instance is wrong", 429: "Too many streams"}
 EVENTS = _route(
     "What happened to it, oldest first, from the log",
     {400: "after or limit is wrong", **_UNKNOWN},

@@ -17,6 +17,7 @@ from wahub.api.deps import ApiDeps
 from wahub.api.hub import path_id
 from wahub.domain.contact import Contact
 from wahub.domain.errors import InvalidFieldError
+from wahub.domain.ids import chat_fingerprint
 from wahub.domain.media import with_url
 from wahub.domain.thread import END, Ballot, Head, Message, Reaction, Spot
 from wahub.domain.times import iso
@@ -26,6 +27,11 @@ from wahub.services.thread import Page
 _LISTED, _MOST_LISTED = 50, 200
 _NEWEST_CHAT = (2**53, "")
 _LONGEST_CURSOR = 1_024
+
+
+class OtherChatError(InvalidFieldError):
+    def __init__(self) -> None:
+        super().__init__("cursor belongs to another chat: leave it out to begin with the newest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +61,34 @@ class ThreadRoutes:
         wanted, query = path_id(request), _query(request)
         limit, given = _limit(query), query.text("cursor", _LONGEST_CURSOR)
         chat = str(request.path_params["chat"])
-        before = END if given is None else Spot(*cursor.read(given, float, bool, int))
+        before, names = END, None
+        if given is not None:
+            at, ours, position, names = cursor.read(given, float, bool, int, str)
+            before = Spot(at, ours, position)
         since = _after(query)
         kept = self.deps.settings.messages_kept
         ours_since = 0.0 if kept is None else self.deps.clock.now() - kept
         page = await self.deps.database.read(
             lambda tx: thread.messages(tx, wanted, chat, before, since=since, ours_since=ours_since, limit=limit)
         )
+        if names is not None and not _fingerprints(page) & set(names.split(".")):
+            raise OtherChatError
         spot = page.messages[-1].spot if page.more else None
         shown = {
             "messages": [_Shown(page, message).all() for message in page.messages],
-            "next": None if spot is None else cursor.written(spot.at, spot.ours, spot.position),
+            "next": None if spot is None else cursor.written(spot.at, spot.ours, spot.position, _names(page)),
         }
         return schemas.success(shown)
+
+
+def _fingerprints(page: Page) -> set[str]:
+    """What tells the chat of a page from others: any name that it goes by, because people move and are merged."""
+    names = (page.thread.key, *page.thread.addresses)
+    return {chat_fingerprint(f"{page.owner.id}/{name}") for name in names if name is not None}
+
+
+def _names(page: Page) -> str:
+    return ".".join(sorted(_fingerprints(page)))
 
 
 def _query(request: Request) -> Fields:

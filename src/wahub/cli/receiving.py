@@ -1,7 +1,8 @@
 """A webhook receiver as a caller of wahub would write one: it checks signatures, answers 200, and sorts out repeats.
 
 What it prints names events, instances and ids. Of people it shows the last digits of a number at most, of messages
-their kind and length.
+their kind and length. Anybody may post here, signed or not: whatever was posted, a line stays one line, moves no cursor
+of a terminal, and shows no number.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import asyncio
 import base64
 import hmac
 import json
+import logging
 import random
+import re
 import signal
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import typer
 from aiohttp import web
@@ -25,6 +28,7 @@ from wahub.domain.ids import mask_chat
 from wahub.domain.times import iso
 from wahub.domain.webhook import hub_signature, standard_key
 from wahub.process import listen, url_of
+from wahub.telemetry import mask_numbers
 
 PATH = "/webhooks/waapi"
 TOLERANCE = 300.0
@@ -32,6 +36,15 @@ TOLERANCE = 300.0
 
 _MOST_BYTES = 16 * 1024 * 1024
 _MOST_REMEMBERED = 100_000
+_LONGEST_WORD = 128
+_LEAST_PHONE = 10**6
+_WHOLE = re.compile("[0-9]{1,15}")
+_EVENT_ID = re.compile("[0-9a-f]{32}")
+_NUMBER = re.compile(r"\d(?:[^0-9A-Za-z]{0,2}\d){6,}")
+"""A number of a person, also as people write it: `+1 (202) 555-0102`."""
+
+_NO_DIGIT = re.compile(r"\D")
+_PEOPLE = ("from", "voter")
 _TOLD = ("status", "reason", "delivery", "type", "elapsedMs", "error")
 """Fields of events that hold no text of people, and are worth a look."""
 
@@ -52,7 +65,10 @@ class Manners:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What its signatures are worth: `ok`, `wrong`, `missing`, or `unchecked` without a secret."""
+    """What its signatures are worth: `ok`, `wrong`, `missing`, or `unchecked` without a secret.
+
+    `stale`: the signature is right, but its time differs from ours by more than `TOLERANCE`; it may be a replay.
+    """
 
     hub: str
     standard: str
@@ -63,7 +79,7 @@ def check(secret: str | None, body: bytes, headers: Mapping[str, str], now: floa
     if secret is None:
         return Verdict("unchecked", "unchecked")
     given = headers.get("x-wa-hub-signature")
-    hub = "missing" if given is None else _word(hmac.compare_digest(given, hub_signature(secret.encode(), body)))
+    hub = "missing" if given is None else _word(_same(given, hub_signature(secret.encode(), body)))
     return Verdict(hub, _standard(secret, body, headers, now))
 
 
@@ -72,12 +88,22 @@ def _standard(secret: str, body: bytes, headers: Mapping[str, str], now: float) 
     given = headers.get("webhook-signature")
     if event_id is None or timestamp is None or given is None:
         return "missing"
-    if not timestamp.isdecimal() or abs(now - int(timestamp[:15])) > TOLERANCE:
-        return "wrong"
-    signed = f"{event_id}.{timestamp}.".encode() + body
+    at = _number(timestamp)
+    signed = _bytes(f"{event_id}.{timestamp}.") + body
     expected = "v1," + base64.b64encode(hmac.digest(standard_key(secret), signed, "sha256")).decode()
     # There may be several, while a secret is rotated.
-    return _word(any(hmac.compare_digest(one.encode(), expected.encode()) for one in given.split(" ")))
+    if at is None or not any(_same(one, expected) for one in given.split(" ")):
+        return "wrong"
+    return "stale" if abs(now - at) > TOLERANCE else "ok"
+
+
+def _same(given: str, expected: str) -> bool:
+    return hmac.compare_digest(_bytes(given), expected.encode())
+
+
+def _bytes(header: str) -> bytes:
+    """As it came over the wire, also where that was not UTF-8."""
+    return header.encode("utf-8", "surrogateescape")
 
 
 def _word(good: bool) -> str:
@@ -104,7 +130,7 @@ class Receiver:
         app = web.Application(client_max_size=_MOST_BYTES)
         app.router.add_post(PATH, self._webhook)
         app.router.add_get("/health", self._health)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, logger=_logger())
         await runner.setup()
         listener = listen(host, port)
         await web.SockSite(runner, listener).start()
@@ -120,7 +146,10 @@ class Receiver:
         return web.json_response({"status": "ok", "requests": self._requests, "events": len(self._seen)})
 
     async def _webhook(self, request: web.Request) -> web.Response:
-        body = await request.read()
+        try:
+            body = await request.read()
+        except web.RequestPayloadError:
+            raise web.HTTPBadRequest(text="the body is not encoded as its headers say\n") from None
         now = time.time()
         verdict = check(self._secret, body, request.headers, now)
         name, instance, data = _read(body)
@@ -143,6 +172,7 @@ class Receiver:
         """Whether this event was taken before; the id is the same on every attempt."""
         if event_id is None or answered != 200:
             return False
+        event_id = event_id[:_LONGEST_WORD]
         repeat = event_id in self._seen
         self._seen[event_id] = None
         if len(self._seen) > _MOST_REMEMBERED:
@@ -160,11 +190,12 @@ class Receiver:
         answered: int,
     ) -> None:
         event_id = headers.get("x-wa-hub-event-id")
+        name, instance = shown(name), shown(instance)
         line = {
             "event": "webhook",
             "name": name,
             "instanceId": instance,
-            "eventId": event_id,
+            "eventId": shown(event_id),
             "sequence": _number(headers.get("x-wa-hub-sequence")),
             "attempt": _number(headers.get("x-wa-hub-attempt")),
             "hubSignature": verdict.hub,
@@ -184,6 +215,23 @@ class Receiver:
 
     def _print(self, line: Mapping[str, Any], text: str) -> None:
         typer.echo(json.dumps(line, ensure_ascii=False) if self._as_json else text)
+
+
+def _logger() -> logging.Logger:
+    """For requests that are no HTTP: a line each, not a traceback that quotes what was sent."""
+    logger = logging.getLogger("wahub.receiver")
+    logger.addFilter(_shorten)
+    return logger
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    error = record.exc_info[0] if record.exc_info else None
+    record.msg, record.args = (
+        "wahub: a request could not be read: %s",
+        ("unknown" if error is None else error.__name__,),
+    )
+    record.exc_info = record.exc_text = None
+    return True
 
 
 def _read(body: bytes) -> tuple[str | None, str | None, Mapping[str, Any]]:
@@ -208,8 +256,8 @@ def about(data: Mapping[str, Any]) -> dict[str, Any]:
     for part in (data, data.get("message"), data.get("vote")):
         if not isinstance(part, dict):
             continue
-        told |= {key: part[key] for key in _TOLD if isinstance(part.get(key), str | int)}
-        told |= {key: mask_chat(str(part[key])) for key in ("from", "voter") if part.get(key)}
+        told |= {key: _told(part[key]) for key in _TOLD if isinstance(part.get(key), str | int)}
+        told |= {key: shown(mask_chat(str(part[key]))) for key in _PEOPLE if _is_word(part.get(key))}
         if isinstance(part.get("text"), str):
             told["length"] = len(part["text"])
         if isinstance(part.get("selectedOptions"), list):
@@ -217,5 +265,30 @@ def about(data: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
+def _is_word(value: object) -> bool:
+    return isinstance(value, str | int) and bool(value)
+
+
+def _told(value: str | int) -> str | int | None:
+    """Numbers of people may come as numbers, too."""
+    return value if isinstance(value, int) and abs(value) < _LEAST_PHONE else shown(str(value))
+
+
+@overload
+def shown(text: str) -> str: ...
+@overload
+def shown(text: None) -> None: ...
+def shown(text: str | None) -> str | None:
+    """What somebody posted, as it may stand in a line: short, printable, without numbers of people."""
+    if text is None:
+        return None
+    kept = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:_LONGEST_WORD])
+    return kept if _EVENT_ID.fullmatch(kept) and mask_numbers(kept) == kept else _NUMBER.sub(_cut, kept)
+
+
+def _cut(found: re.Match[str]) -> str:
+    return f"***{_NO_DIGIT.sub('', found.group())[-4:]}"
+
+
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
+    return int(text) if text is not None and _WHOLE.fullmatch(text) else None

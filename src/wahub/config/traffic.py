@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import SecretStr, field_validator
 
 from wahub.config.fields import LONGEST, Group, setting
+from wahub.domain.webhook import standard_key
 
 _SENDING = "Sending (for rate limits 0 = unlimited)"
 _WEBHOOKS = "Webhooks"
@@ -89,3 +90,10 @@ class WebhookSettings(Group):
     webhook_block_private: bool = setting(
         False, "WEBHOOK_BLOCK_PRIVATE", _WEBHOOKS, "1 refuses targets on loopback and private addresses"
     )
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _can_sign(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is not None and given.get_secret_value():
+            standard_key(given.get_secret_value())
+        return given

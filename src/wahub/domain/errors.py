@@ -13,6 +13,7 @@ WahubError
 │   ├── MessageNotFoundError     404
 │   ├── NoMediaError             404  the message has no file
 │   ├── ChatNotFoundError        404  no such contact; a number that nobody wrote from is an empty chat
+│   ├── MessageAmbiguousError    409  several messages have that id
 │   ├── InstanceExistsError      409→400 by contract: lost race on the same id
 │   ├── KeyReusedError           409  an explicit idempotency key with another payload
 │   ├── NotCancellableError      409  it was on the wire, or is settled
@@ -121,6 +122,13 @@ class MediaGoneError(CallerError):
 
     def __init__(self) -> None:
         super().__init__("WhatsApp no longer has this file: ask the sender to send it again")
+
+
+class MessageAmbiguousError(CallerError):
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__("Messages of several people have this id, and whose file is meant cannot be told")
 
 
 class MediaForgottenError(CallerError):

@@ -115,6 +115,8 @@ class Lifecycle:
     health_checked_at: float | None = None
     caught_up_at: float | None = None
     """When this link had reported all that waited for it; None until then."""
+    account_since: float = 0.0
+    """Since when the present number is linked, if another was before: what that one received is nobody's business now."""
     last_gap_at: float | None = None
     """When a message was last found to be missing."""
 

@@ -15,7 +15,7 @@ from wahub.domain.thread import Head, Kept, Spot
 class Threads(Protocol):
     """Chats and their messages, newest first. Anyone may read."""
 
-    def heads(self, instance: InstanceId, before: tuple[int, str], limit: int) -> Sequence[Head]:
+    def heads(self, instance: InstanceId, before: tuple[int, str], limit: int, since: float) -> Sequence[Head]:
         """Chats whose (time of the last message, key) is less than `before`."""
 
     def received(self, instance: InstanceId, key: str, before: Spot, since: float, limit: int) -> Sequence[Kept]:

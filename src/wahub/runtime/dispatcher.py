@@ -46,6 +46,7 @@ from wahub.ports.clock import Clock
 from wahub.ports.poster import Poster, PostResult
 from wahub.ports.store import Database, Tx
 from wahub.ports.wakeup import EVENTS, WEBHOOKS, Wakeup
+from wahub.runtime import journal
 from wahub.runtime.endpoints import EndpointKey, Endpoints
 from wahub.runtime.results import Results
 from wahub.services import webhook
@@ -301,7 +302,7 @@ class Dispatcher:
 
     def _tell(self, delivery: Delivery, answer: PostResult) -> None:
         if answer.ok:
-            log.debug("webhook delivered", instance=delivery.instance, event_name=delivery.event)
+            journal.forwarded(delivery)
             return
         error = delivery.last_error or ""
         now = self._clock.monotonic()

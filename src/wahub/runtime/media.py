@@ -79,6 +79,8 @@ class Media:
         self._deps = deps
         self._rests_until = float("-inf")
         self._under_way: dict[Key, asyncio.Task[MediaFile | Trouble]] = {}
+        self._ended_meanwhile: set[Key] = set()
+        """What ended since the last look at the rows began: the rows that were read may not tell it yet."""
         self._sweep = MediaSweep(deps.database, deps.blobs, deps.clock, deps.settings.kept, lambda: self._under_way)
 
     # --- asked for ---------------------------------------------------------------------------------------------------
@@ -149,6 +151,8 @@ class Media:
 
     def _ended(self, key: Key, task: asyncio.Task[MediaFile | Trouble]) -> None:
         del self._under_way[key]
+        if self._deps.settings.eager:
+            self._ended_meanwhile.add(key)
         if task.cancelled():
             return
         if (error := task.exception()) is not None:
@@ -237,18 +241,27 @@ class Media:
         room = {instance: _PER_LINK - busy[instance] for instance in self._deps.links()}
         free = {instance for instance, places in room.items() if places > 0}
         left = _IN_ALL - len(self._under_way)
-        if not free or left <= 0 or self._deps.clock.monotonic() < self._rests_until:
+        if not free or left <= 0 or self._rests:
             return
         now = self._deps.clock.now()
+        self._ended_meanwhile.clear()
         due = await self._deps.database.read(lambda tx: tx.media.due(now, _IN_ALL * _PER_LINK, free))
         for file in due:
             key = (file.instance, file.message_id)
-            if left <= 0 or room[file.instance] <= 0 or key in self._under_way:
+            if left <= 0 or room[file.instance] <= 0 or key in self._under_way or key in self._ended_meanwhile:
                 continue
-            if (attached := await self._attached(file)) is not None:
+            attached = await self._attached(file)
+            if self._rests:
+                return
+            if attached is not None and key not in self._ended_meanwhile:
                 self._start(key, attached)
                 room[file.instance] -= 1
                 left -= 1
+
+    @property
+    def _rests(self) -> bool:
+        """Whether nothing is fetched unasked for a while."""
+        return self._deps.clock.monotonic() < self._rests_until
 
     async def _attached(self, file: MediaFile) -> Attached | None:
         """What the message says of its file; None, and the row goes, when the message is gone or says nothing."""

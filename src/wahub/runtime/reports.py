@@ -14,13 +14,14 @@ import structlog
 
 from wahub.domain.errors import InstanceNotFoundError, StaleLeaseError
 from wahub.domain.ids import MessageId
-from wahub.domain.inbox import from_engine
+from wahub.domain.inbox import Received, from_engine
 from wahub.domain.lease import Lease
 from wahub.domain.lifecycle import Incident, IncidentKind
 from wahub.domain.outbox import DeliveryMark
 from wahub.ports.engine import Acked, Inbound, Link, LinkEvent, Receipted
 from wahub.ports.store import Tx
 from wahub.ports.wakeup import MEDIA, WEBHOOKS, outbox_topic, settled_topic
+from wahub.runtime import journal
 from wahub.runtime.deps import RuntimeDeps
 from wahub.services import inbox, media, outbox
 
@@ -123,14 +124,17 @@ class ReportBatch:
         lease, deps = self._lease, self._deps
         received = [(from_engine(lease.instance, event.body), deps.new_id()) for event in inbound]
 
-        def work(tx: Tx) -> int:
-            for message, event_id in received:
-                if inbox.ingest(tx, lease, message, now, event_id) and deps.settings.eager_media:
+        def work(tx: Tx) -> tuple[list[Received], int]:
+            new = [message for message, event_id in received if inbox.ingest(tx, lease, message, now, event_id)]
+            if deps.settings.eager_media:
+                for message in new:
                     media.want(tx, message, now)
-            return sum(outbox.note_proof(tx, lease, ids, mark, now) for ids, mark in proofs)
+            return new, sum(outbox.note_proof(tx, lease, ids, mark, now) for ids, mark in proofs)
 
         if received or proofs:
-            moved = await deps.database.write(work)
+            new, moved = await deps.database.write(work)
+            for message in new:
+                journal.received(message)
             if moved:
                 deps.wakeup.notify(outbox_topic(lease.instance))
                 deps.wakeup.notify(settled_topic(lease.instance))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wahub.domain import media as rules
-from wahub.domain.errors import MediaForgottenError, MessageNotFoundError, NoMediaError
+from wahub.domain.errors import MediaForgottenError, MessageAmbiguousError, MessageNotFoundError, NoMediaError
 from wahub.domain.ids import InstanceId, MessageId
 from wahub.domain.inbox import Received
 from wahub.domain.media import Attached, MediaFile, MediaState, Trouble
@@ -46,12 +46,16 @@ def find(tx: Tx, wanted: InstanceId, message_id: MessageId) -> Found:
     """InstanceNotFoundError, MessageNotFoundError, NoMediaError when there is none, MediaForgottenError when what it
     said is forgotten: nobody knows then whether it had one.
 
-    Senders choose message ids: of several messages under one, the first that was stored counts.
+    Senders choose message ids: under one that messages of several people have, nobody gets a file that is another's
+    (MessageAmbiguousError). What another number received that was linked before is not found.
     """
     instance.get(tx, wanted)
-    received = tx.inbox.find(wanted, message_id)
+    since = tx.lifecycles.get(wanted).account_since
+    received = [message for message in tx.inbox.find(wanted, message_id) if message.timestamp >= int(since)]
     if not received:
         raise MessageNotFoundError
+    if len({(message.chat, message.sender) for message in received}) > 1:
+        raise MessageAmbiguousError
     for message in received:
         attached = rules.attached(message)
         if attached is not None:

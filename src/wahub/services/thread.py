@@ -66,7 +66,8 @@ def _with(person: Contact) -> Thread:
 def chats(tx: Tx, instance: InstanceId, before: tuple[int, str], limit: int) -> ChatList:
     """The chats of an instance whose (time, key) is less than `before`. Raises InstanceNotFoundError."""
     instances.get(tx, instance)
-    heads = tx.threads.heads(instance, before, limit + 1)
+    # Chats of the number that was linked before belong to another account.
+    heads = tx.threads.heads(instance, before, limit + 1, tx.lifecycles.get(instance).account_since)
     shown = _as_they_are_now(tx, instance, heads[:limit])
     people = tx.threads.people(instance, {head.key for head in shown if not head.is_group})
     return ChatList(shown, people, len(heads) > limit)
@@ -109,6 +110,7 @@ def messages(
     """
     owner = instances.get(tx, instance)
     thread = find(tx, instance, chat)
+    since = max(since, tx.lifecycles.get(instance).account_since)
     ours_since = max(since, ours_since)
     found = [sent(entry) for entry in tx.threads.sent(instance, thread.addresses, before, ours_since, limit + 1)]
     if thread.key is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -30,6 +31,9 @@ SHOP = InstanceId("shop")
 DAY = 86_400.0
 
 Json = dict[str, Any]
+
+BY_ADMIN = {"byAdmin": True}
+"""What the delete of an admin has beside."""
 
 
 class People:
@@ -229,7 +233,8 @@ async def test_a_group_names_who_wrote(client: httpx.AsyncClient, people: People
     await people.says("M1", 0, lid=ANNA_LID, group=True, push_name="Anna")
     await people.says("M2", 1, phone=None, lid=BEN_LID, group=True)
     await people.says("M3", 2, group=True, from_me=True)
-    await people.says("D1", 3, lid=ANNA_LID, group=True, type="delete", target="M2", text="")
+    await people.says("D1", 3, lid=ANNA_LID, group=True, type="delete", target="M2", text="", details=BY_ADMIN)
+    await people.says("D2", 3, lid=ANNA_LID, group=True, type="delete", target="M3", text="")
     await people.says("E1", 3, lid=ANNA_LID, group=True, type="edit", target="M3", text="forged")
     shown = (await messages(client, GROUP))["messages"]
     assert [(found["id"], found["author"], found["from"], found["fromLid"], found["text"]) for found in shown] == [
@@ -324,6 +329,39 @@ async def test_a_cursor_is_one_word(client: httpx.AsyncClient, people: People) -
         assert not set(cursor) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
+async def test_a_cursor_is_of_its_chat_however_that_is_named(client: httpx.AsyncClient, people: People) -> None:
+    for number in range(3):
+        await people.says(f"A{number}", number, lid="77001")
+        await people.says(f"B{number}", number, phone=BEN)
+        await people.says(f"G{number}", number, group=True)
+    (anna,) = [chat for chat in (await chats(client))["chats"] if chat["phone"] == ANNA]
+    names = (ANNA, f"+{ANNA}@c.us", "77001@lid", anna["contactId"])
+    for name in names:
+        answer = await client.get(f"/instances/shop/chats/{name}/messages", params={"limit": 1})
+        cursor = answer.json()["next"]
+        assert ANNA not in base64.urlsafe_b64decode(cursor + "==").decode()
+        for other in names:
+            page = await client.get(f"/instances/shop/chats/{other}/messages", params={"limit": 1, "cursor": cursor})
+            assert [message["id"] for message in page.json()["messages"]] == ["A1"]
+        for other in (BEN, GROUP, "4990000000"):
+            refused = await client.get(f"/instances/shop/chats/{other}/messages", params={"cursor": cursor})
+            assert refused.status_code == 400
+            assert refused.json()["error"].startswith("cursor belongs to another chat")
+
+
+async def test_a_cursor_outlives_that_its_person_is_known_better(client: httpx.AsyncClient, people: People) -> None:
+    """One who was known by number and, apart from it, by LID turns out to be one person: other contact, same chat."""
+    for number in range(2):
+        await people.says(f"N{number}", number)
+    await people.says("L0", 0, phone=None, lid="77001")
+    answer = await client.get(f"/instances/shop/chats/{ANNA}/messages", params={"limit": 1})
+    await people.says("BOTH", 5, lid="77001")
+    for name in (ANNA, "77001@lid"):
+        page = await client.get(f"/instances/shop/chats/{name}/messages", params={"cursor": answer.json()["next"]})
+        assert page.status_code == 200
+        assert [message["id"] for message in page.json()["messages"]][-1] in ("N0", "L0")
+
+
 def packed(*parts: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).rstrip(b"=").decode()
 
@@ -335,13 +373,15 @@ BAD_CURSORS = {
     "no JSON": base64.urlsafe_b64encode(b"hello").decode(),
     "a number": packed(),
     "too short": packed(1),
-    "too long": packed(1.0, True, 1, 1),
-    "wrong types": packed("1", "x", "y"),
-    "not whole": packed(1.0, True, 1.5),
-    "below nothing": packed(-1.0, True, 1),
-    "too large": packed(1e300, True, 1),
-    "larger than any column": packed(1.0, True, 10**40),
-    "no number at all": packed(float("nan"), True, 1),
+    "too long": packed(1.0, True, 1, "", 1),
+    "wrong types": packed("1", "x", "y", "z"),
+    "not whole": packed(1.0, True, 1.5, ""),
+    "below nothing": packed(-1.0, True, 1, ""),
+    "too large": packed(1e300, True, 1, ""),
+    "larger than any column": packed(1.0, True, 10**40, ""),
+    "no number at all": packed(float("nan"), True, 1, ""),
+    "of no chat": packed(1.0, True, 1, ""),
+    "of an earlier version": packed(1.0, True, 1),
     "NUL": packed(1, "\0"),
     "half a surrogate": packed(1, "\ud800"),
     "deep": base64.urlsafe_b64encode(b"[" * 700).decode(),
@@ -453,6 +493,22 @@ async def test_a_group_in_which_nothing_was_said(client: httpx.AsyncClient, peop
     await people.edge.write(lambda tx: tx.chats.set_title(SHOP, GROUP, "Team"))
     [chat] = (await chats(client))["chats"]
     assert (chat["name"], chat["lastMessageAt"], chat["lastMessage"]) == ("Team", None, None)
+
+
+async def test_another_number_begins_with_nothing(edge: Edge, client: httpx.AsyncClient, people: People) -> None:
+    await people.says("M1", 0)
+    await people.hears(1, 1)
+    since = people.began + 10
+
+    def link_another(tx: Tx) -> None:
+        tx.lifecycles.save(replace(tx.lifecycles.get(SHOP, for_update=True), account_since=since))
+
+    await edge.write(link_another)
+    assert (await chats(client))["chats"] == []
+    assert await ids(client) == []
+    await people.says("M2", 20)
+    assert [chat["lastMessage"]["id"] for chat in (await chats(client))["chats"]] == ["M2"]
+    assert await ids(client) == ["M2"]
 
 
 async def test_another_instance_sees_nothing_of_it(edge: Edge, client: httpx.AsyncClient, people: People) -> None:

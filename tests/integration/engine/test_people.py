@@ -80,6 +80,23 @@ async def test_who_is_hidden_gets_nothing(account: Account, box: Box) -> None:
     assert (await box.get("stats"))["messages"]["accepted"] == 0
 
 
+async def test_a_group_that_the_account_is_not_in_any_more_refuses_for_good(account: Account, box: Box) -> None:
+    for number in (PEER, "15550003333"):
+        await box.phone(number)
+    members = [account.number, "15550003333"]
+    group = str((await box.post("groups", subject="Ours", owner=PEER, members=members))["id"])
+    assert await account.send(group, "hello") == SendAcked()
+    await box.post(f"groups/{group}/members", remove=[account.number])
+    for text in ("still there?", "and now?"):
+        assert await account.send(group, text) == SendNotStarted("not_in_group", permanent=True)
+    assert await account.send("120363000000000009@g.us", "nobody") == SendNotStarted("group_not_found", permanent=True)
+    await box.post(f"groups/{group}/members", add=[account.number])
+    assert await account.send(group, "back") == SendAcked()
+    assert [message["text"] for message in await box.received(PEER, 2)] == ["hello", "back"]
+    # Nothing was put on the wire that WhatsApp would refuse.
+    assert (await box.get("stats"))["violations"] == []
+
+
 async def _questions(box: Box, account: Account) -> int:
     asked = await box.trace(account.number, "iq")
     return sum(entry["direction"] == "in" and entry["stanza"]["attrs"].get("xmlns") == "usync" for entry in asked)

@@ -152,3 +152,35 @@ async def test_what_another_account_left_is_not_told_as_ours(
     assert [path.suffix for path in (box_settings.spool_dir / f"account-{OTHER}").iterdir()] == [".foreign"]
     await _say(box, PEER, OTHER, text="to the new number")
     assert (await watcher.first(Inbound)).body["text"] == "to the new number"
+
+
+@pytest.mark.parametrize("key", [b"another key", None], ids=["another key", "no key"])
+async def test_what_waits_in_the_spool_under_a_lost_key_is_missed_and_told_when_the_key_is_back(
+    start_engine: StartEngine, box: Box, box_settings: BaileysSettings, key: bytes | None
+) -> None:
+    account = Account(box, "15550001111")
+    engine = await start_engine(box_settings, encryption_key=b"the right key")
+    await account.pair(engine)
+    await box.phone(PEER)
+    message = await _say(box, PEER, account.number, text="nobody stored me")
+    # What is not acknowledged stays in the spool.
+    await account.watcher.first(Inbound)
+    await account.link.close()
+    for _ in range(2):
+        await engine.stop()
+        engine = await start_engine(box_settings, encryption_key=key)
+        watcher = await account.login(engine)
+        await watcher.first(CaughtUp)
+        [missed] = watcher.all(Missed)
+        assert (missed.message_id, missed.chat, missed.sender, missed.why) == (message, "", "", "undecryptable")
+        assert abs(missed.at - time.time()) < 120
+        assert watcher.all(Inbound) == []
+        await account.link.close()
+    await engine.stop()
+    watcher = await account.login(await start_engine(box_settings, encryption_key=b"the right key"))
+    told = await watcher.first(Inbound)
+    assert (told.body["message_id"], told.body["text"]) == (message, "nobody stored me")
+    assert watcher.all(Missed) == []
+    account.link.ack_inbound(told.seq)
+    spool = box_settings.spool_dir / f"account-{account.number}"
+    await until(lambda: not list(spool.iterdir()))

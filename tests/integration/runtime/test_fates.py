@@ -385,6 +385,7 @@ async def test_another_number_holds_the_queue_until_somebody_releases_it(world: 
     assert fresh.sent == []
     held = await world.entry(waiting.id)
     assert (held.state, held.last_error) == (ItemState.HELD, "account_changed")
+    assert (await world.act(lambda tx: tx.lifecycles.get(SHOP))).account_since > 0
     assert (await world.entry(maybe.id)).gave_up, "from the new number it can be neither proved nor repeated"
     assert await world.news("queue_held") == [{"queueIds": [waiting.id], "reason": "account_changed"}]
     assert await world.act(lambda tx: outbox.release(tx, SHOP, world.clock.now())) == 1

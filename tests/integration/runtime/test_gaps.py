@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.fakes.clock import FakeClock
 from tests.fakes.engine import ME
 from tests.integration.runtime.world import SHOP, World, eventually
 
@@ -16,10 +17,12 @@ from wahub.ports.engine import CaughtUp, Inbound, Missed, Opened
 from wahub.ports.threads import Unreadable
 
 SENDER = "201111111111@s.whatsapp.net"
+THEN = int(FakeClock().now())
+"""Unix seconds; what is older than messages are kept would be forgotten at once."""
 GAP = IncidentKind.MESSAGES_MISSED
 
 
-def missed(name: str, at: int = 100) -> Missed:
+def missed(name: str, at: int = THEN) -> Missed:
     return Missed(MessageId(name), SENDER, SENDER, "undecryptable", at)
 
 
@@ -41,10 +44,10 @@ async def becomes_unreadable(world: World, *names: str) -> None:
 
 async def test_what_cannot_be_read_is_written_down_once(world: World) -> None:
     link = await world.linked()
-    link.report(missed("M1", 100), missed("M2", 101), missed("M1", 100))
+    link.report(missed("M1"), missed("M2", THEN + 1), missed("M1"))
     await becomes_unreadable(world, "M1", "M2")
     await world.rest()
-    assert await unreadable(world) == Unreadable(2, 101.0, (MessageId("M2"), MessageId("M1")))
+    assert await unreadable(world) == Unreadable(2, THEN + 1.0, (MessageId("M2"), MessageId("M1")))
     assert (await world.record()).last_gap_at == world.clock.now()
     assert await world.incidents() == [GAP]
 
@@ -56,6 +59,18 @@ async def test_one_that_comes_after_all_is_not_missing_any_more(world: World) ->
     link.report(missed("M1"))
     await world.rest()
     assert (await unreadable(world)).ids == ("M2",)
+
+
+async def test_one_of_which_only_the_id_is_known(world: World) -> None:
+    """A file of the spool that could not be read, and then with its key."""
+    link = await world.linked()
+    nameless = [Missed(MessageId(name), "", "", "undecryptable", THEN) for name in ("M1", "spool:1700000000000000")]
+    link.report(*nameless, *nameless)
+    await becomes_unreadable(world, "M1", "spool:1700000000000000")
+    await world.rest()
+    assert await world.incidents() == [GAP]
+    link.report(Inbound(1, message("M1")), *nameless)
+    await becomes_unreadable(world, "spool:1700000000000000")
 
 
 async def test_bursts_that_lie_apart_alert_again(world: World) -> None:

@@ -24,6 +24,7 @@ from wahub.domain.errors import (
     MediaGoneError,
     MediaTooLargeError,
     MediaUnavailableError,
+    MessageAmbiguousError,
     MessageNotFoundError,
     NoMediaError,
     WahubError,
@@ -273,14 +274,15 @@ def _false_when(condition: Callable[[], bool]) -> Callable[[], Any]:
     return check
 
 
-async def test_of_two_messages_under_one_id_the_first_counts(world: World, files: Files) -> None:
+async def test_under_an_id_that_two_people_used_nobody_gets_a_file(world: World, files: Files) -> None:
     link = await world.linked()
     link.fetches = gives()
     other = picture(seq=2, directPath="/v/of-a-stranger")
     stranger = "202222222222@s.whatsapp.net"
     await received(world, link, picture(), Inbound(2, {**other.body, "chat": stranger, "sender": stranger}))
-    await files.get()
-    assert [media.direct_path for media in link.fetched] == ["/v/3EB01"]
+    with pytest.raises(MessageAmbiguousError):
+        await files.get()
+    assert link.fetched == []
 
 
 # --- unasked ----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import json
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -97,11 +98,16 @@ def _at(now: int) -> Any:
 
 
 @contextmanager
-def running(directory: Path, *arguments: str, **settings: str) -> Iterator[tuple[Command, str]]:
+def running(directory: Path, *arguments: str, as_json: bool = True, **settings: str) -> Iterator[tuple[Command, str]]:
     """`wahub webhook-receiver` as a process, and where it listens."""
-    made = Command("receiver", ["webhook-receiver", "--port", "0", "--json", *arguments], directory, settings)
+    form = ["--json"] if as_json else []
+    made = Command("receiver", ["webhook-receiver", "--port", "0", *form, *arguments], directory, settings)
     try:
-        yield made, str(made.wait_said("listening")["url"])
+        if as_json:
+            yield made, str(made.wait_said("listening")["url"])
+        else:
+            until(lambda: "\n" in made.out.read_text(), 45, "the receiver does not listen")
+            yield made, made.out.read_text().split()[-1]
         assert made.stop(signal.SIGINT) == 0
     finally:
         made.kill()
@@ -111,7 +117,9 @@ def webhooks(command: Command) -> list[dict[str, Any]]:
     return [line for line in command.lines() if line["event"] == "webhook"]
 
 
-def signed(body: bytes, secret: str | None = SECRET, secrets: Secrets | None = None) -> dict[str, str]:
+def signed(
+    body: bytes, secret: str | None = SECRET, secrets: Secrets | None = None, age: float = 0.0
+) -> dict[str, str]:
     delivery = Delivery(
         event_id="e" * 32,
         instance=InstanceId("shop"),
@@ -125,7 +133,7 @@ def signed(body: bytes, secret: str | None = SECRET, secrets: Secrets | None = N
         next_attempt_at=0.0,
         secrets=secrets or Secrets(),
     )
-    return Signer(WebhookSettings(secret=secret)).headers(delivery, body, time.time())
+    return Signer(WebhookSettings(secret=secret)).headers(delivery, body, time.time() - age)
 
 
 BODY = json.dumps(
@@ -175,6 +183,70 @@ def test_the_receiver_tells_what_is_wrong_and_still_answers(
         assert httpx.post(url, content=BODY, headers=headers).status_code == 200
         [seen] = webhooks(command)
     assert (seen["hubSignature"], seen["standardSignature"]) == (hub, standard)
+
+
+def test_a_right_signature_of_long_ago_is_stale(tmp_path: Path) -> None:
+    with running(tmp_path, "--secret", SECRET) as (command, url):
+        for age in (0, 299, 400, -400):
+            httpx.post(url, content=BODY, headers=signed(BODY, age=age))
+        seen = [one["standardSignature"] for one in webhooks(command)]
+    assert seen == ["ok", "ok", "stale", "stale"]
+
+
+HOSTILE = {
+    "event": "mess\x1b[31m\nage",
+    "instanceId": "a\x1b[2J\r\nshop-12025550102 \x9bm \u2028 \ud800",
+    "data": {
+        "status": "+1 (202) 555-0102\n",
+        "reason": 12025550102,
+        "error": "x" * 10_000,
+        "message": {"from": "a\n\x1b[2", "type": "12025550102\x07", "text": "a secret text"},
+        "vote": {"voter": {"12025550102": ["12025550102"]}, "selectedOptions": ["a secret text"]},
+    },
+}
+ODD_HEADERS = [
+    {"x-wa-hub-signature": "sécret".encode(), "x-wa-hub-sequence": b"9" * 5_000, "x-wa-hub-attempt": "٣".encode()},
+    {"x-wa-hub-signature": b"\xff", "x-wa-hub-event-id": b"1\xff 12025550102", "webhook-id": b"\xff"},
+    {"webhook-id": b"\xff", "webhook-timestamp": b"\xb2", "webhook-signature": b"v1,\xff v1,"},
+    {"webhook-id": b"e", "webhook-timestamp": b"9" * 4_999, "webhook-signature": b"v1,AAAA"},
+]
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "text"])
+def test_whatever_a_stranger_posts_a_line_is_a_line(tmp_path: Path, as_json: bool) -> None:
+    with running(tmp_path, WEBHOOK_SECRET=SECRET, as_json=as_json) as (command, url):
+        for headers in ODD_HEADERS:
+            assert httpx.post(url, content=json.dumps(HOSTILE), headers=headers).status_code == 200
+        text = command.out.read_text()
+        lines = text.removesuffix("\n").split("\n")
+        assert len(lines) == 1 + len(ODD_HEADERS)
+        assert all(character.isprintable() or character == "\n" for character in text)
+        assert all(len(line) < 1_500 for line in lines)
+        assert not any(private in text for private in ("12025550102", "2025550102", "555-0102", "a secret text"))
+        assert "shop-***0102" in text
+        assert command.err.read_text() == ""
+
+
+RAW = {
+    "a control character": b"x-wa-hub-event-id: 1\x1b[31m\r\n",
+    "no colon": b"12025550102\r\n",
+    "no gzip": b"Content-Encoding: gzip\r\n",
+    "too long": b"X-Long: " + b"1" * 20_000 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("header", RAW.values(), ids=RAW.keys())
+def test_a_request_that_is_none_is_refused_without_a_traceback(tmp_path: Path, header: bytes) -> None:
+    with running(tmp_path) as (command, url):
+        parts = httpx.URL(url)
+        with socket.create_connection((parts.host, parts.port or 0), timeout=20) as raw:
+            length = b"Content-Length: %d\r\n\r\n" % len(BODY)
+            raw.sendall(b"POST /webhooks/waapi HTTP/1.1\r\nHost: localhost\r\n" + header + length + BODY)
+            assert raw.recv(100).split(b" ")[1] == b"400"
+        assert httpx.post(url, content=BODY).status_code == 200, "it goes on"
+        said = command.err.read_text()
+        assert "Traceback" not in said
+        assert all(line.startswith("wahub: a request could not be read: ") for line in said.splitlines())
 
 
 def test_either_secret_will_do_while_one_is_rotated(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from wahub.adapters.engines.baileys.install import ensure_installed
 from wahub.config import load_settings
 
 
-@pytest.mark.parametrize("name", ["parts", "endings", "sessions", "vitals", "notices", "reading", "votes", "arrivals"])
+@pytest.mark.parametrize(
+    "name", ["parts", "endings", "sessions", "vitals", "notices", "reading", "votes", "arrivals", "requests", "spool"]
+)
 def test_the_parts_of_the_side_process(name: str) -> None:
     installed = ensure_installed(load_settings().cache_dir, print)
     done = subprocess.run(

@@ -32,6 +32,7 @@ _HEADS = (
     .where(
         chats.c.instance == bindparam("instance"),
         chats.c.last_at <= bindparam("at"),
+        chats.c.last_at >= bindparam("since"),
         sa.or_(chats.c.last_at < bindparam("at"), chats.c.key < bindparam("beyond")),
     )
     .order_by(chats.c.last_at.desc(), chats.c.key.desc())
@@ -131,8 +132,9 @@ class SqlThreads:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
-    def heads(self, instance: InstanceId, before: tuple[int, str], limit: int) -> Sequence[Head]:
-        values = {"instance": instance, "at": before[0], "beyond": before[1], "at_most": limit}
+    def heads(self, instance: InstanceId, before: tuple[int, str], limit: int, since: float) -> Sequence[Head]:
+        place = {"at": before[0], "beyond": before[1], "since": math.ceil(since)}
+        values = {"instance": instance, **place, "at_most": limit}
         return [self._head(row) for row in self._runner.run(_HEADS, values)]
 
     def received(self, instance: InstanceId, key: str, before: Spot, since: float, limit: int) -> Sequence[Kept]:

@@ -60,7 +60,7 @@ def paired(tx: Tx, lease: Lease, me: OwnIdentity, now: float, event_id: str) -> 
     """A phone scanned the code, or its owner typed ours."""
     found = current(tx, lease)
     record = replace(
-        found[1],
+        _of_account(found, me, now),
         ready_watchdog_at=now,
         ready_timed_out=False,
         authenticated_to_ready_ms=None,
@@ -101,7 +101,8 @@ def opened(tx: Tx, lease: Lease, me: OwnIdentity, now: float, event_id: str, *, 
     if before.awaits_ready and before.authenticated_at is not None:
         took = round((now - before.authenticated_at) * 1000)
     source = "poll" if by_poll else "event"
-    record = replace(found[1], ready_source=source, authenticated_to_ready_ms=took, told_ready=True)
+    record = _of_account(found, me, now)
+    record = replace(record, ready_source=source, authenticated_to_ready_ms=took, told_ready=True)
     moved = move(tx, found, Event.OPENED, now, changes=changes, record=record)
     webhook.emit(tx, moved.after, "ready", {"status": "ready"}, now=now, event_id=event_id)
     _hold_queue_of_another(tx, moved, me, now, event_id)
@@ -231,6 +232,15 @@ def _identity(me: OwnIdentity) -> dict[str, Any]:
     if me.name:
         found["display_name"] = me.name
     return found
+
+
+def _of_account(found: tuple[Instance, Lifecycle], me: OwnIdentity, now: float) -> Lifecycle:
+    """Another number than before: what is stored of that one's messages is not shown any more (contract 0.13).
+
+    WhatsApp tells times in whole seconds.
+    """
+    instance, record = found
+    return record if instance.observed.phone in (None, me.phone) else replace(record, account_since=float(int(now)))
 
 
 def _hold_queue_of_another(tx: Tx, moved: Moved, me: OwnIdentity, now: float, event_id: str) -> None:

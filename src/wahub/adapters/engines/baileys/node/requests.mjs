@@ -10,7 +10,11 @@ const LOGOUT_PATIENCE_MS = 4000;
 const LEAST_UNLINK_MS = 500;
 const TYPING_PATIENCE_MS = 1500;
 const EXISTS_PATIENCE_MS = 5000;
+const GROUP_PATIENCE_MS = 5000;
 const PROBE_PATIENCE_MS = 10_000;
+
+/** What the server answers to who asks for a group (source: whatsmeow group.go, ErrNotInGroup and ErrGroupNotFound). */
+const REFUSED_GROUPS = new Map([[403, 'not_in_group'], [404, 'group_not_found']]);
 
 export class Requests {
 	/** @param {import('./link.mjs').Link} link */
@@ -41,8 +45,24 @@ export class Requests {
 			// Reached the end without the write being seen: it may have left.
 			entry.onWritten();
 		} catch (error) {
-			entry.failed(error, link.ended || !link.sock?.ws.isOpen);
+			const cause = entry.written ? error : await this.causeOf(error, chat);
+			entry.failed(cause, link.ended || !link.sock?.ws.isOpen);
 		}
+	}
+
+	/**
+	 * Baileys asks who is in a group before it writes there, and later for keys. Its error does not say which of these was
+	 * refused; the question by itself does.
+	 * @param {Error} error @param {string} chat
+	 * @returns {Promise<Error>} for a group that refuses this account for certain: one that says so
+	 */
+	async causeOf(error, chat) {
+		if (jidDecode(chat)?.server !== 'g.us' || !REFUSED_GROUPS.has(error?.data)) {
+			return error;
+		}
+		const asked = this.whileOpen(() => this.link.sock.groupMetadata(chat).then(() => null, refused => refused?.data));
+		const reason = REFUSED_GROUPS.get(await within(GROUP_PATIENCE_MS, asked));
+		return reason ? new NotStarted(reason, true) : error;
 	}
 
 	/** Learn the recipient's devices, and say for certain when there is nobody. Baileys would send to nobody. */
