@@ -90,7 +90,7 @@ export class Inbound {
 		try {
 			this.reports.add(seq, envelope, decodePlaintext(plaintext), undefined, true);
 		} catch {
-			this.link.log('a received message in the spool cannot be told: set aside as .unreadable');
+			this.link.log('a received message in the spool cannot be told: set aside');
 			await this.setAside(seq, envelope, 'unreadable', 'undecryptable');
 		}
 	}
