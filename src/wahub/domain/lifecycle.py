@@ -116,7 +116,7 @@ class Lifecycle:
     caught_up_at: float | None = None
     """When this link had reported all that waited for it; None until then."""
     account_since: float = 0.0
-    """Since when the present number is linked, if another was before: what that one received is nobody's business now."""
+    """Since when the present number is linked, if another was before: what that one received is not shown any more."""
     last_gap_at: float | None = None
     """When a message was last found to be missing."""
 

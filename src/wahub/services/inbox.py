@@ -55,8 +55,8 @@ def _unknown_author(received: Received) -> Contact:
 def _may_tell(tx: Tx, received: Received, author: str) -> bool:
     """Not of an edit or a delete that its sender had no right to, nor of what is about nothing: apps ignore those, too.
 
-    In groups admins delete the messages of others. The stanza says that an admin did it; that WhatsApp lets no others say
-    so is inferred.
+    In groups admins delete the messages of others. The stanza says that an admin did it; that WhatsApp lets no others
+    say so is inferred.
     """
     if received.target is None:
         return received.type not in ABOUT_OTHERS or received.vote is not None
