@@ -55,7 +55,7 @@ async def receive(world: World, name: str, owner: InstanceId = SHOP) -> bool:
 
 async def listed(world: World, owner: InstanceId = SHOP) -> list[str]:
     def look(tx: Tx) -> list[str]:
-        chats = tx.threads.heads(owner, (2**53, ""), 10)
+        chats = tx.threads.heads(owner, (2**53, ""), 10, 0.0)
         return [str(row.message_id) for chat in chats for row in tx.threads.received(owner, chat.key, END, 0, 100)]
 
     return await world.database.read(look)
@@ -96,7 +96,7 @@ async def test_chats_go_with_their_messages(quiet: World) -> None:
     await receive(quiet, "M1")
     quiet.clock.advance(2 * DAY + 1)
     await sweeper(quiet, 2).sweep()
-    assert await quiet.database.read(lambda tx: tx.threads.heads(SHOP, (2**53, ""), 10)) == []
+    assert await quiet.database.read(lambda tx: tx.threads.heads(SHOP, (2**53, ""), 10, 0.0)) == []
     # The person is still who they were.
     assert await quiet.database.read(lambda tx: tx.people.by_phone(SHOP, "201111111111")) is not None
 

@@ -128,7 +128,7 @@ async def test_a_group_is_called_by_its_last_subject(world: World) -> None:
 
 
 async def _titles(world: World) -> list[str | None]:
-    heads = await world.database.read(lambda tx: tx.threads.heads(SHOP, (2**53, ""), 10))
+    heads = await world.database.read(lambda tx: tx.threads.heads(SHOP, (2**53, ""), 10, 0.0))
     return [head.title for head in heads]
 
 
