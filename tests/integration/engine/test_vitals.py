@@ -59,17 +59,18 @@ async def test_times_are_never_later_than_the_truth(account: Account, box: Box) 
 async def test_a_message_that_does_not_get_through_is_seen(account: Account, box: Box) -> None:
     await box.phone(PEER)
     await account.watcher.first(CaughtUp)
-    account.vault.gate.clear()
+    # What has to be looked up for it is not found out; that its keys are written late would hold nothing up.
+    account.vault.readable.clear()
     before = time.monotonic()
     await box.post(f"phones/{PEER}/send", to=account.number, text="stuck")
     await until(lambda: account.link.vitals.unhandled_since)
     since = account.link.vitals.unhandled_since
     assert before - 0.05 <= since <= time.monotonic()
     await box.post(f"phones/{PEER}/send", to=account.number, text="behind it")
-    await asyncio.wait_for(account.vault.waiting.wait(), 5)
+    await until(lambda: account.vault.reads)
     # The same message; the clocks of two processes are compared anew with each sign of life.
     assert account.link.vitals.unhandled_since == pytest.approx(since, abs=0.05)
-    account.vault.gate.set()
+    account.vault.readable.set()
     await account.watcher.first(Inbound, after=1)
     await until(lambda: account.link.vitals.unhandled_since is None)
 

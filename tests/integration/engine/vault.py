@@ -22,6 +22,9 @@ class MemoryVault:
         self.commits: list[KeyChanges] = []
         self.fenced = False
         self.broken = False
+        self.readable = asyncio.Event()
+        """While it is cleared, questions wait for their answer."""
+        self.readable.set()
         self.gate = asyncio.Event()
         """Writes wait for it."""
         self.gate.set()
@@ -30,6 +33,7 @@ class MemoryVault:
 
     async def read(self, names: Sequence[KeyName]) -> Mapping[KeyName, bytes]:
         self.reads.append(list(names))
+        await self.readable.wait()
         return {name: self.values[name] for name in names if name in self.values}
 
     async def write(self, changes: KeyChanges) -> None:
