@@ -343,8 +343,8 @@ class _FrameProtocol(asyncio.Protocol):
 def _environment(ca_file: Path | None) -> dict[str, str]:
     # LD_LIBRARY_PATH: some machines' Node does not start without it. Everything else of ours stays ours.
     environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    # Of the C library: its threads share heaps, and what is free goes back to the system. Otherwise storms of reconnects
-    # leave up to 100 MB behind that nobody uses.
+    # Of the C library: its threads share heaps, and what is free goes back to the system, so that what a storm of
+    # reconnects needed for a moment is not kept.
     environment |= {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": "131072"}
     if ca_file is not None:
         environment["NODE_EXTRA_CA_CERTS"] = str(ca_file)
