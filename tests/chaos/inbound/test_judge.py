@@ -167,6 +167,11 @@ def test_an_event_may_step_aside_if_the_receiver_took_others_meanwhile() -> None
     aside = [attempt(LOG[1]), refused[0], attempt(LOOK), *refused[1:], *rest]
     assert judge(replace(innocent(), posted=aside)).findings == []
     assert judge(replace(innocent(), posted=aside)).figures["aside"] == 1
+    # One attempt reached nobody: the number of the next one tells of it.
+    unseen = [attempt(LOG[1]), refused[0], attempt(LOOK), *refused[1:4], *rest]
+    assert judge(replace(innocent(), posted=unseen)).findings == []
+    too_early = [attempt(LOG[1]), refused[0], attempt(LOOK), *refused[1:4], attempt(TWO), attempt(ONE, 5), *rest[2:]]
+    assert judge(replace(innocent(), posted=too_early)).findings != []
     nothing_taken = [attempt(LOG[1]), attempt(LOOK), *refused, *rest]
     wrong = ["event 4 of shop: posted before event 3 of shop was taken, after 5 attempts"]
     assert findings(posted=nothing_taken) == wrong
