@@ -361,6 +361,19 @@ async def test_a_chat_lives_as_long_as_one_of_its_messages(store: Database) -> N
     assert await store.write(lambda tx: tx.retention.forget_chats(SHOP, 150.0, 10)) == 1
 
 
+async def test_what_a_group_is_called_outlives_what_was_said_there(store: Database) -> None:
+    group = "1203630001@g.us"
+    await note(store, group, 100)
+    await store.write(lambda tx: tx.chats.set_title(SHOP, group, "Team"))
+    await store.write(lambda tx: tx.chats.set_title(SHOP, "1203630002@g.us", "Quiet"))
+    assert await store.write(lambda tx: tx.retention.forget_chats(SHOP, 150.0, 10)) == 1
+    assert not await store.read(lambda tx: tx.retention.is_due(SHOP, 0.0, 150.0))
+    seen = {head.key: (head.title, head.at, head.message_id, head.text) for head in await heads(store)}
+    assert seen == {group: ("Team", 0, None, None), "1203630002@g.us": ("Quiet", 0, None, None)}
+    await note(store, group, 200)
+    assert [(head.title, head.at) for head in await heads(store)][0] == ("Team", 200)
+
+
 async def test_what_could_not_be_read_is_forgotten(store: Database) -> None:
     await miss(store, "M1", 100.0)
     await miss(store, "M2", 200.0)

@@ -84,7 +84,10 @@ class Retention(Protocol):
         """Remove messages that were stored before that."""
 
     def forget_chats(self, instance: InstanceId, before: float, limit: int) -> int:
-        """Remove chats whose last message is older than that, and of which no message is left."""
+        """Remove chats whose last message is older than that, and of which no message is left.
+
+        Of a chat with a title only that stays: WhatsApp tells it when it changes, and not again.
+        """
 
     def forget_missed(self, instance: InstanceId, before: float, limit: int) -> int:
         """Remove what is known of messages that could not be read."""

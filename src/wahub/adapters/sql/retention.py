@@ -50,10 +50,23 @@ _SAID = sa.exists().where(
     inbox.c.instance == chats.c.instance, inbox.c.chat_key == chats.c.key, inbox.c.listed == sa.true()
 )
 _OLD_MESSAGE = _some(inbox.c.position, _OF, _BEFORE)
-_OLD_CHAT = _some(chats.c.key, chats.c.instance == bindparam("of"), chats.c.last_at < bindparam("before"), ~_SAID)
+_OLD_CHAT = _some(
+    chats.c.key,
+    chats.c.instance == bindparam("of"),
+    chats.c.last_at < bindparam("before"),
+    # What a group is called is told once, when it changes: it stays, the last thing that was said goes.
+    sa.or_(chats.c.title.is_(None), chats.c.last_at > 0),
+    ~_SAID,
+)
 _OLD_MISSED = _some(missed.c.message_id, missed.c.instance == bindparam("of"), missed.c.at < bindparam("before"))
 _FORGET = sa.delete(inbox).where(inbox.c.position.in_(_OLD_MESSAGE))
-_FORGET_CHATS = sa.delete(chats).where(chats.c.instance == bindparam("of"), chats.c.key.in_(_OLD_CHAT))
+_THESE_CHATS = sa.and_(chats.c.instance == bindparam("of"), chats.c.key.in_(_OLD_CHAT))
+_EMPTY_CHATS = (
+    sa.update(chats)
+    .where(_THESE_CHATS, chats.c.title.is_not(None))
+    .values(last_at=0, last_message_id=sa.null(), last_type=sa.null(), last_text=sa.null(), last_from_me=sa.null())
+)
+_FORGET_CHATS = sa.delete(chats).where(_THESE_CHATS, chats.c.title.is_(None))
 _FORGET_MISSED = sa.delete(missed).where(
     missed.c.instance == bindparam("of"), missed.c.message_id.in_(_OLD_MISSED), missed.c.at < bindparam("before")
 )
@@ -88,7 +101,8 @@ class SqlRetention:
         return self._run(_FORGET, instance, before, limit)
 
     def forget_chats(self, instance: InstanceId, before: float, limit: int) -> int:
-        return self._run(_FORGET_CHATS, instance, before, limit)
+        emptied = self._run(_EMPTY_CHATS, instance, before, limit)
+        return emptied + self._run(_FORGET_CHATS, instance, before, limit)
 
     def forget_missed(self, instance: InstanceId, before: float, limit: int) -> int:
         return self._run(_FORGET_MISSED, instance, before, limit)
