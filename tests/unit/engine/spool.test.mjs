@@ -2,7 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+	mkdtempSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -10,6 +12,7 @@ import { pathToFileURL } from 'node:url';
 
 const load = name => import(pathToFileURL(join(process.env.ENGINE_DIRECTORY, name)).href);
 const { Spool } = await load('spool.mjs');
+const { MOST_BYTES, Segment } = await load('segment.mjs');
 const { Inbound } = await load('inbound.mjs');
 
 const root = mkdtempSync(join(tmpdir(), 'spool-'));
@@ -47,6 +50,13 @@ class Folder {
 		return readdirSync(this.path).sort();
 	}
 
+	/** The only file. */
+	get log() {
+		const [name, ...more] = this.files;
+		assert.deepEqual(more, []);
+		return join(this.path, name);
+	}
+
 	/** What a link tells that opens with this key. */
 	async replay(key) {
 		const found = { told: [], missed: [], logged: [] };
@@ -76,7 +86,7 @@ test('spool: it is read back with its key, in order, and the text stands nowhere
 		await spool.write(SEQ + 1, message('M2'));
 		await spool.write(SEQ, message('M1'));
 		await spool.write(SEQ + 2, { key: 'n', me: ME, body: { type: 'call', message_id: 'C1' } });
-		const bytes = readFileSync(join(folder.path, String(SEQ)));
+		const bytes = readFileSync(folder.log);
 		assert.equal(bytes.includes('text of M1'), key === null);
 		assert.equal(bytes.includes('1666'), key === null);
 		const entries = await folder.load(key);
@@ -104,30 +114,128 @@ test('spool: with another key, or none, what is missing has a name', async () =>
 	}
 });
 
-test('spool: damage of any byte is seen, and nothing is thrown', async () => {
-	const folder = new Folder();
-	await folder.spool(ONE).write(SEQ, message('M1'));
-	const path = join(folder.path, String(SEQ));
-	const whole = readFileSync(path);
-	const damaged = [...whole.keys()].map(at => whole.map((byte, index) => (index === at ? byte ^ 1 : byte)));
-	const cut = [0, 1, 2, 5, 20, whole.length - 1].map(length => whole.subarray(0, length));
-	for (const bytes of [...damaged, ...cut, randomBytes(80), Buffer.of(0, 0x2a), Buffer.of(0, 0xc0), Buffer.of(0, 0x80)]) {
-		writeFileSync(path, bytes);
-		const [{ seq, entry }] = await folder.load(ONE);
-		assert.equal(seq, SEQ);
-		assert.deepEqual([entry.plaintext, entry.envelope.chat], [null, '']);
-		assert.ok(entry.envelope.message_id);
+test('spool: damage of any byte is seen, nothing is thrown, and nothing is deleted', async () => {
+	for (const key of [ONE, null]) {
+		const folder = new Folder();
+		await folder.spool(key).write(SEQ, message('M1'));
+		const path = folder.log;
+		const whole = readFileSync(path);
+		const damaged = [...whole.keys()].map(at => whole.map((byte, index) => (index === at ? byte ^ 1 : byte)));
+		const cut = [1, 2, 5, 20, whole.length - 1].map(length => whole.subarray(0, length));
+		for (const bytes of [...damaged, ...cut, randomBytes(80)]) {
+			folder.reported.length = 0;
+			writeFileSync(path, bytes);
+			const entries = await folder.load(key);
+			assert.ok(entries.length <= 1);
+			entries.forEach(({ entry }) => assert.deepEqual([entry.plaintext, entry.envelope.chat], [null, '']));
+			entries.forEach(({ entry }) => assert.ok(entry.envelope.message_id));
+			if (entries.length === 0) {
+				assert.equal(folder.reported.length, 1);
+				assert.deepEqual(readFileSync(`${path}.damaged`), Buffer.from(bytes));
+			}
+			rmSync(`${path}.damaged`, { force: true });
+		}
+		writeFileSync(path, whole);
+		assert.equal((await folder.load(key))[0].entry.key, 'M1');
 	}
-	writeFileSync(path, whole);
-	assert.equal((await folder.load(ONE))[0].entry.key, 'M1');
+});
+
+test('spool: what was damaged is told as missing once, and kept', async () => {
+	const folder = new Folder();
+	await folder.spool(null).write(SEQ, message('M1'));
+	const path = folder.log;
+	const bytes = readFileSync(path);
+	writeFileSync(path, bytes.with(bytes.indexOf('text of M1'), 0x54));
+	const { told, missed } = await folder.replay(null);
+	assert.deepEqual([told, missed.map(({ id }) => id)], [[], [`spool:${SEQ}`]]);
+	assert.deepEqual(folder.files, [`${SEQ}.untellable`]);
+	assert.deepEqual(await folder.replay(null), { told: [], missed: [], logged: [] });
+});
+
+test('spool: of a file that ends too early, what comes before is told', async () => {
+	const folder = new Folder();
+	const spool = folder.spool(ONE);
+	await spool.write(SEQ, message('M1'));
+	const first = statSync(folder.log).size;
+	await spool.write(SEQ + 1, message('M2'));
+	const path = folder.log;
+	const whole = readFileSync(path);
+	for (const length of [first + 1, first + 12, whole.length - 1]) {
+		for (const bytes of [whole.subarray(0, length), Buffer.concat([whole.subarray(0, first), Buffer.alloc(length)])]) {
+			writeFileSync(path, bytes);
+			const again = folder.spool(ONE);
+			const entries = await again.load(() => {});
+			assert.deepEqual(entries.map(({ entry }) => entry.key), ['M1']);
+			await again.remove(SEQ);
+			assert.deepEqual(folder.files.filter(name => !name.endsWith('.damaged')), []);
+			folder.files.forEach(name => rmSync(join(folder.path, name)));
+		}
+	}
+});
+
+test('spool: what left is not told again, and nothing of it stays when none waits', async () => {
+	const folder = new Folder();
+	const spool = folder.spool(null);
+	for (const id of [0, 1, 2]) {
+		await spool.write(SEQ + id, message(`M${id}`));
+	}
+	await spool.remove(SEQ + 1);
+	await spool.remove(SEQ + 1);
+	const others = folder.spool(null);
+	assert.deepEqual((await others.load(() => {})).map(({ entry }) => entry.key), ['M0', 'M2']);
+	await spool.remove(SEQ + 2);
+	await spool.remove(SEQ);
+	assert.equal(statSync(folder.log).size, 0);
+	await spool.write(SEQ + 3, message('M3'));
+	assert.deepEqual((await folder.load(null)).map(({ entry }) => entry.key), ['M3']);
+	await spool.remove(SEQ + 3);
+	spool.close();
+	assert.deepEqual(folder.files, []);
+	await assert.rejects(spool.write(SEQ + 4, message('M4')), /link closed/);
+});
+
+test('spool: a file that is full is followed by another, and goes when all in it left', async () => {
+	const folder = new Folder();
+	const spool = folder.spool(null);
+	const long = { ...message('M'), plaintext: Buffer.alloc(MOST_BYTES / 4) };
+	const all = [0, 1, 2, 3, 4, 5].map(index => SEQ + index);
+	for (const seq of all) {
+		await spool.write(seq, long);
+	}
+	assert.deepEqual(folder.files, [`${SEQ}.log`, `${SEQ + 4}.log`]);
+	assert.deepEqual((await folder.load(null)).map(({ seq }) => seq), all);
+	for (const seq of all.slice(0, 4)) {
+		await spool.remove(seq);
+	}
+	assert.deepEqual(folder.files, [`${SEQ + 4}.log`]);
+	spool.close();
+	assert.deepEqual((await folder.load(null)).map(({ seq }) => seq), all.slice(4));
+});
+
+test('spool: a write that fails leaves nothing, and the next one is whole', async () => {
+	const full = new Segment('/dev/full', openSync('/dev/full', 'r+'));
+	assert.throws(() => full.append(SEQ, Buffer.from('x')), { code: 'ENOSPC' });
+	assert.deepEqual([full.size, full.waiting.size], [0, 0]);
+});
+
+test('spool: a file of an earlier version is read', async () => {
+	const folder = new Folder();
+	const spool = folder.spool(ONE);
+	await spool.write(SEQ + 1, message('M2'));
+	writeFileSync(join(folder.path, String(SEQ)), spool.seal(String(SEQ), message('M1')));
+	const again = folder.spool(ONE);
+	assert.deepEqual((await again.load(() => {})).map(({ entry }) => entry.key), ['M1', 'M2']);
+	await again.remove(SEQ);
+	await again.remove(SEQ + 1);
+	assert.deepEqual(folder.files, []);
 });
 
 test('spool: a file of another name or instance is not taken for this one', async () => {
 	const folder = new Folder();
 	const other = new Folder();
-	await folder.spool(ONE).write(SEQ, message('M1'));
+	await folder.spool(ONE).write(SEQ + 1, message('M1'));
 	await other.spool(ONE).write(SEQ, message('M2'));
-	renameSync(join(folder.path, String(SEQ)), join(other.path, String(SEQ + 1)));
+	renameSync(folder.log, join(other.path, `${SEQ + 1}.log`));
 	const entries = await other.load(ONE);
 	assert.deepEqual(entries.map(({ entry }) => entry.plaintext === null), [false, true]);
 });
@@ -142,7 +250,7 @@ test('replay: what cannot be read is missed and set aside; with its key it is to
 	assert.deepEqual(first.told, ['text of M1']);
 	assert.deepEqual(first.missed, [missed, { ...missed, id: 'M2' }]);
 	assert.ok(first.logged.every(text => !/M\d|1666/.test(text)));
-	assert.deepEqual(folder.files, [`${SEQ}.unreadable`, `${SEQ + 1}`, `${SEQ + 2}.unreadable`]);
+	assert.deepEqual(folder.files, [`${SEQ}.unreadable`, `${SEQ + 1}.log`, `${SEQ + 2}.unreadable`]);
 	// The gateway may have died before it wrote that down: it hears of it again.
 	assert.deepEqual((await folder.replay(TWO)).missed, first.missed);
 	const back = await folder.replay(ONE);

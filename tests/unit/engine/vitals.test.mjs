@@ -137,6 +137,23 @@ test('backlog: one that is stuck is not forgotten for what is finished behind it
 	assert.equal(backlog.since, 1);
 });
 
+test('backlog: thousands are handled in turn, and one that is told late does not count twice', () => {
+	const { backlog, attrs } = withMessages(...Array.from({ length: 5000 }, (_, index) => `M${index % 4000}`));
+	const told = attrs.slice(0, 10).map(one => backlog.reporting(one));
+	told.forEach(done => [done(), done()]);
+	for (const [index, one] of attrs.entries()) {
+		assert.equal(backlog.has(one.id), true);
+		assert.equal(backlog.entries.size, 5000 - Math.max(index, 10));
+		backlog.read(...ack(one));
+	}
+	assert.deepEqual([backlog.since, backlog.entries.size, backlog.has('M1')], [null, 0, false]);
+	backlog.note({ id: 'last' });
+	const done = backlog.reporting(attrs[0]);
+	backlog.clear();
+	done();
+	assert.equal(backlog.since, null);
+});
+
 test('backlog: messages are handled in turn, so those before a finished one are finished', () => {
 	const { backlog, attrs } = withMessages('A', 'B', 'C');
 	backlog.read(...ack(attrs[1]));

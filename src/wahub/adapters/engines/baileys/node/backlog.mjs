@@ -12,87 +12,116 @@
 export const ACK_LOG = 'sent ack';
 export const RECEIPT_LOG = 'sending receipt for messages';
 
+/** So many that are finished wait at the front of the queue before it is written anew. */
+const HOLES = 1024;
+
+/** A queue, with the stanzas by their attributes and by their ids beside it: ten thousand may wait. */
 export class Backlog {
 	/** @param {() => number} now */
 	constructor(now) {
 		this.now = now;
-		/** By the stanza's attributes, oldest first. @type {Map<object, {since: number, id: string, reporting: boolean}>} */
+		/** Oldest first; those that are finished go when they come to the front. @type {Entry[]} */
+		this.queue = [];
+		/** Where the queue begins: an array that is shifted thousands of times moves thousands of entries each time. */
+		this.head = 0;
+		/** @type {Map<object, Entry>} */
 		this.entries = new Map();
+		/** Two stanzas may have one id. @type {Map<string, Entry[]>} */
+		this.byId = new Map();
 		/** When the one before the oldest was finished. */
 		this.turn = 0;
 	}
 
 	/** Since when the oldest is being handled; null when there is none. */
 	get since() {
-		const oldest = this.entries.values().next().value;
+		const oldest = this.queue[this.head];
 		return oldest ? Math.max(oldest.since, this.turn) : null;
 	}
 
 	/** A message stanza came. @param {object} attrs */
 	note(attrs) {
-		this.entries.set(attrs, { since: this.now(), id: attrs.id, reporting: false });
+		const entry = { attrs, since: this.now(), reporting: false, finished: false };
+		this.queue.push(entry);
+		this.entries.set(attrs, entry);
+		const same = this.byId.get(attrs.id);
+		if (same) {
+			same.push(entry);
+		} else {
+			this.byId.set(attrs.id, [entry]);
+		}
 	}
 
 	/** Whether a message of that id is being handled. */
 	has(id) {
-		for (const entry of this.entries.values()) {
-			if (entry.id === id) {
-				return true;
-			}
-		}
-		return false;
+		return this.byId.has(id);
 	}
 
 	/** It is stored, and the gateway is being told. @returns {() => void} to be called when it was */
 	reporting(attrs) {
 		const entry = this.entries.get(attrs);
-		if (entry) {
-			entry.reporting = true;
+		if (!entry) {
+			return () => {};
 		}
-		return () => this.remove(attrs);
+		entry.reporting = true;
+		return () => this.remove(entry);
 	}
 
 	/** Baileys' log: tells when it is through with a stanza. @param {unknown} details @param {unknown} text */
 	read(details, text) {
 		if (text === ACK_LOG && details?.recv?.tag === 'message') {
-			this.finished(details.recv.attrs);
+			this.finished(this.entries.get(details.recv.attrs));
 		} else if (text === RECEIPT_LOG && this.entries.size && details?.attrs?.type !== 'read') {
-			this.finished(this.oldestOf(details.attrs.id));
+			this.finished(this.byId.get(details.attrs.id)?.[0]);
 		}
 	}
 
-	/** Nearly always the first: nothing is copied for it, though thousands may wait. @param {string} id */
-	oldestOf(id) {
-		for (const [attrs, entry] of this.entries) {
-			if (entry.id === id) {
-				return attrs;
-			}
-		}
-		return null;
-	}
-
-	finished(attrs) {
-		if (!this.entries.has(attrs)) {
+	/** It, and all before it. @param {Entry | undefined} entry one that waits, or none */
+	finished(entry) {
+		if (!entry) {
 			return;
 		}
-		for (const [key, { reporting }] of this.entries) {
-			if (!reporting) {
-				this.remove(key);
-			}
-			if (key === attrs) {
-				break;
-			}
+		const through = [];
+		for (let at = this.head; through.at(-1) !== entry; at++) {
+			through.push(this.queue[at]);
+		}
+		through.filter(one => !one.reporting).forEach(one => this.remove(one));
+	}
+
+	/** @param {Entry} entry */
+	remove(entry) {
+		if (this.entries.get(entry.attrs) !== entry) {
+			return;
+		}
+		entry.finished = true;
+		this.entries.delete(entry.attrs);
+		const same = this.byId.get(entry.attrs.id).filter(one => one !== entry);
+		if (same.length) {
+			this.byId.set(entry.attrs.id, same);
+		} else {
+			this.byId.delete(entry.attrs.id);
+		}
+		if (this.queue[this.head] === entry) {
+			this.turn = this.now();
+			this.advance();
 		}
 	}
 
-	remove(attrs) {
-		if (this.entries.keys().next().value === attrs) {
-			this.turn = this.now();
+	advance() {
+		while (this.head < this.queue.length && this.queue[this.head].finished) {
+			this.head += 1;
 		}
-		this.entries.delete(attrs);
+		if (this.head === this.queue.length || this.head > HOLES) {
+			this.queue = this.queue.slice(this.head);
+			this.head = 0;
+		}
 	}
 
 	clear() {
+		this.queue = [];
+		this.head = 0;
 		this.entries.clear();
+		this.byId.clear();
 	}
 }
+
+/** @typedef {{attrs: {id: string}, since: number, reporting: boolean, finished: boolean}} Entry */

@@ -286,6 +286,7 @@ export class Link {
 		this.media.close();
 		await Promise.race([this.keys.idle(), new Promise(resolve => setTimeout(resolve, KEYS_PATIENCE_MS).unref())]);
 		this.inbound.close();
+		this.spool.close();
 		this.tell('closed', { ...verdict, stage });
 		this.forgotten = true;
 		this.host.forget(this);

@@ -155,6 +155,9 @@ function flowId(flow) {
 	}
 }
 
+const LONE = /\\ud[89a-f]/;
+const wellFormed = (_, value) => (typeof value === 'string' ? value.toWellFormed() : value);
+
 /**
  * The message as JSON text: numbers beyond 32 bits and bytes (base64) are strings; text is valid Unicode. Null for one that
  * is nested so deeply that it cannot be written down; a stranger may have quotes in quotes without end.
@@ -162,7 +165,9 @@ function flowId(flow) {
 export function rawJson(message) {
 	try {
 		const plain = proto.Message.toObject(message, { longs: String, enums: String, bytes: String });
-		return JSON.stringify(plain, (_, value) => (typeof value === 'string' ? value.toWellFormed() : value));
+		const text = JSON.stringify(plain);
+		// Only half a surrogate pair is escaped like this; or somebody wrote the escape, which the slower way leaves as it is.
+		return LONE.test(text) ? JSON.stringify(plain, wellFormed) : text;
 	} catch {
 		return null;
 	}

@@ -1,19 +1,21 @@
-// Received messages that the gateway has not stored yet: one file each, so that each is whole or absent.
+// Received messages that the gateway has not stored yet.
 //
-// <spool>/<instance>/<16-digit sequence>: a byte that says how it is written, then msgpack (or the message's id in the clear,
-// so that a lost key leaves a name for what is missing, then nonce, tag and AES-256-GCM of it). Written under another name,
-// flushed and renamed. Sequences only grow, also over restarts: they start from the clock, in microseconds. A crash leaves
-// `.part` files, which the next opening removes.
+// <spool>/<instance>/<16-digit sequence>.log: messages, one after the other, and which of them have left (segment.mjs). Each is
+// a byte that says how it is written, then msgpack (or the message's id in the clear, so that a lost key leaves a name for what
+// is missing, then nonce, tag and AES-256-GCM of it). Sequences only grow, also over restarts: they start from the clock, in
+// microseconds. A link appends to files of its own; those of earlier links are removed when all in them have left.
 //
 // Nothing is deleted that was not stored by the gateway. What cannot be read (another key, none, or damage) stands for a
-// message that cannot be told: whoever loads it sets it aside as `.unreadable`. Each opening tries those again, for the right
-// key may be back. What can be read and not told is `.untellable`, and stays so.
+// message that cannot be told: whoever loads it sets it aside, in a file of its own, <sequence>.unreadable. Each opening tries
+// those again, for the right key may be back. What can be read and not told is `.untellable`, and stays so; of a file in which
+// not even the messages can be told apart a copy stays, `.damaged`. Earlier versions kept each message in a file of its own.
 
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
-import { mkdirSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
-import { readdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises';
+import { mkdirSync, unlinkSync, writeFileSync } from 'node:fs';
+import { readdir, readFile, rename, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Packr } from 'msgpackr';
+import { Segment } from './segment.mjs';
 
 const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: true, int64AsType: 'number' });
 const PLAIN = 0;
@@ -23,7 +25,8 @@ const NAMED = 2;
 const NONCE_BYTES = 12;
 const TAG_BYTES = 16;
 const LONGEST_ID = 255;
-const NAME = /^(\d{16})(\.unreadable)?$/;
+const FILE = /^(\d{16})(\.unreadable)?$/;
+const SEGMENT = /^\d{16}\.log$/;
 /** The gateway may have died before it wrote down that a message is missing: so long it is told anew at each opening. */
 const TOLD_AGAIN_MS = 86_400_000;
 
@@ -40,9 +43,13 @@ export class Spool {
 		this.key = key;
 		this.flush = flush;
 		this.last = 0;
-		this.made = false;
-		/** What was read. @type {Set<number>} */
-		this.opened = new Set();
+		/** Where this link appends. @type {Segment | null} */
+		this.segment = null;
+		/** Where each message waits; those of earlier versions, and those set aside, have files of their own. @type {Map<number, Segment>} */
+		this.places = new Map();
+		/** What must not be tried again. @type {Set<number>} */
+		this.settled = new Set();
+		this.closed = false;
 	}
 
 	nextSequence() {
@@ -51,40 +58,61 @@ export class Spool {
 	}
 
 	/**
-	 * Without a flush this takes some 50 µs, the way through the thread pool and back ten times as long: so it is not gone.
+	 * It is there when this settles. An error leaves nothing of it.
 	 * @param {number} seq @param {object} entry
 	 */
 	async write(seq, entry) {
-		const name = String(seq).padStart(16, '0');
-		const path = join(this.directory, name);
-		if (!this.made) {
-			mkdirSync(this.directory, { recursive: true, mode: 0o700 });
-			this.made = true;
-		}
-		const part = `${path}.part`;
-		const sealed = this.seal(name, entry);
+		const sealed = this.seal(nameOf(seq), entry);
+		const segment = this.open(seq);
+		segment.append(seq, sealed);
+		this.places.set(seq, segment);
 		if (this.flush) {
-			await writeFile(part, sealed, { mode: 0o600, flush: true });
-		} else {
-			writeFileSync(part, sealed, { mode: 0o600 });
+			await segment.flush();
 		}
-		renameSync(part, path);
+	}
+
+	/** The file to append to. */
+	open(seq) {
+		if (this.closed) {
+			throw new Error('link closed');
+		}
+		if (!this.segment || this.segment.isFull) {
+			mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+			this.segment = Segment.create(join(this.directory, `${nameOf(seq)}.log`));
+		}
+		return this.segment;
 	}
 
 	/** @param {number} seq */
 	async remove(seq) {
-		try {
-			unlinkSync(join(this.directory, String(seq).padStart(16, '0')));
-		} catch (error) {
-			ignoreMissing(error);
+		const segment = this.places.get(seq);
+		if (segment) {
+			this.places.delete(seq);
+			segment.strike(seq);
+			this.let(segment);
+		} else {
+			await unlink(join(this.directory, nameOf(seq))).catch(ignoreMissing);
 		}
 	}
 
-	/** Keep it, under another name. @param {number} seq @param {'foreign' | 'unreadable'} why */
+	/** A file to which nothing is appended any more goes with its last message. @param {Segment} segment */
+	let(segment) {
+		if (segment.waiting.size === 0 && segment !== this.segment) {
+			segment.remove();
+		}
+	}
+
+	/** Keep it, in a file of its own. @param {number} seq @param {'foreign' | 'unreadable'} why */
 	async setAside(seq, why) {
-		const path = join(this.directory, String(seq).padStart(16, '0'));
-		const ending = why === 'unreadable' && this.opened.has(seq) ? 'untellable' : why;
-		await rename(path, `${path}.${ending}`).catch(ignoreMissing);
+		const ending = why === 'unreadable' && this.settled.has(seq) ? 'untellable' : why;
+		const path = join(this.directory, nameOf(seq));
+		const segment = this.places.get(seq);
+		if (segment) {
+			writeFileSync(`${path}.${ending}`, segment.payloadOf(seq), { mode: 0o600, flush: this.flush });
+			await this.remove(seq);
+		} else {
+			await rename(path, `${path}.${ending}`).catch(ignoreMissing);
+		}
 	}
 
 	/**
@@ -93,42 +121,78 @@ export class Spool {
 	 * @returns {Promise<{seq: number, entry: object}[]>}
 	 */
 	async load(report) {
-		const names = (await readdir(this.directory).catch(ignoreMissing)) ?? [];
+		const names = ((await readdir(this.directory).catch(ignoreMissing)) ?? []).sort();
 		for (const part of names.filter(name => name.endsWith('.part'))) {
 			await unlink(join(this.directory, part)).catch(ignoreMissing);
 		}
-		const entries = [];
-		for (const [file, name, aside] of names.sort().map(name => name.match(NAME)).filter(Boolean)) {
-			const seq = Number(name);
-			this.last = Math.max(this.last, seq);
-			const entry = await this.read(name, join(this.directory, file), aside !== undefined);
+		const entries = names.filter(name => SEGMENT.test(name)).flatMap(name => this.loadSegment(name, report));
+		for (const [file, name, aside] of names.map(name => name.match(FILE)).filter(Boolean)) {
+			const entry = await this.loadFile(name, join(this.directory, file), aside !== undefined);
 			if (entry) {
-				entries.push({ seq, entry });
+				entries.push({ seq: Number(name), entry });
 			}
 		}
+		entries.sort((one, other) => one.seq - other.seq);
+		this.last = Math.max(this.last, ...names.map(name => Number.parseInt(name, 10) || 0), entries.at(-1)?.seq ?? 0);
 		if (!this.key && entries.some(({ entry }) => entry.encrypted)) {
 			report('received messages are encrypted and WAHUB_ENCRYPTION_KEY is not set: they wait in the spool');
 		}
 		return entries;
 	}
 
-	/** @param {string} name @param {string} path @param {boolean} aside whether it was set aside before */
-	async read(name, path, aside) {
-		const bytes = await readFile(path);
-		try {
-			const entry = packr.unpack(this.unseal(name, bytes));
-			if (!entry?.body && !entry?.plaintext) {
-				throw new Error('no entry');
+	/** @param {string} file @param {(problem: string) => void} report */
+	loadSegment(file, report) {
+		const segment = Segment.open(join(this.directory, file));
+		const records = segment.read(bytes => {
+			report('a file of received messages is damaged: a copy stays in the spool, as .damaged');
+			writeFileSync(`${segment.path}.damaged`, bytes, { mode: 0o600 });
+		});
+		const entries = records.map(({ seq, payload, whole }) => {
+			this.places.set(seq, segment);
+			const entry = whole ? this.unpack(nameOf(seq), payload) : null;
+			if (entry || !whole) {
+				this.settled.add(seq);
 			}
+			return { seq, entry: entry ?? unread(nameOf(seq), payload) };
+		});
+		this.let(segment);
+		return entries;
+	}
+
+	/** @param {string} name @param {string} path @param {boolean} aside whether it was set aside before */
+	async loadFile(name, path, aside) {
+		const bytes = await readFile(path);
+		const entry = this.unpack(name, bytes);
+		if (entry) {
 			if (aside) {
 				await rename(path, join(this.directory, name));
 			}
-			this.opened.add(Number(name));
+			this.settled.add(Number(name));
 			return entry;
-		} catch {
-			const isOld = aside && Date.now() - (await stat(path)).ctimeMs > TOLD_AGAIN_MS;
-			return isOld ? null : unread(name, bytes);
 		}
+		const isOld = aside && Date.now() - (await stat(path)).ctimeMs > TOLD_AGAIN_MS;
+		return isOld ? null : unread(name, bytes);
+	}
+
+	/** @param {string} name @param {Buffer} payload @returns {object | null} null: it cannot be read */
+	unpack(name, payload) {
+		try {
+			const entry = packr.unpack(this.unseal(name, payload));
+			return entry?.body || entry?.plaintext ? entry : null;
+		} catch {
+			return null;
+		}
+	}
+
+	/** Nothing is written or removed any more. What waits stays. */
+	close() {
+		this.closed = true;
+		new Set([this.segment, ...this.places.values()]).forEach(segment => segment?.close());
+		if (this.segment?.waiting.size === 0) {
+			unlinkSync(this.segment.path);
+		}
+		this.segment = null;
+		this.places.clear();
 	}
 
 	/** @param {string} name @param {{envelope?: {message_id: string}, body?: {message_id: string}}} entry */
@@ -163,6 +227,10 @@ export class Spool {
 		const place = Buffer.from(`${this.instance}/${name}`);
 		return head[0] === NAMED ? Buffer.concat([place, head]) : place;
 	}
+}
+
+function nameOf(seq) {
+	return String(seq).padStart(16, '0');
 }
 
 /** What comes before the nonce. @param {Buffer} bytes */
