@@ -371,7 +371,8 @@ async def test_what_a_group_is_called_outlives_what_was_said_there(store: Databa
     seen = {head.key: (head.title, head.at, head.message_id, head.text) for head in await heads(store)}
     assert seen == {group: ("Team", 0, None, None), "1203630002@g.us": ("Quiet", 0, None, None)}
     await note(store, group, 200)
-    assert [(head.title, head.at) for head in await heads(store)][0] == ("Team", 200)
+    head = (await heads(store))[0]
+    assert (head.title, head.at) == ("Team", 200)
 
 
 async def test_what_could_not_be_read_is_forgotten(store: Database) -> None:

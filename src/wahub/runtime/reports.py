@@ -125,7 +125,7 @@ class ReportBatch:
         received = [(from_engine(lease.instance, event.body), deps.new_id()) for event in inbound]
 
         def work(tx: Tx) -> tuple[list[Received], int]:
-            new = [message for message, event_id in received if inbox.ingest(tx, lease, message, now, event_id)]
+            new = inbox.ingest_all(tx, lease, received, now) if received else []
             if deps.settings.eager_media:
                 for message in new:
                     media.want(tx, message, now)

@@ -12,11 +12,21 @@ from wahub.ports.store import Tx
 from wahub.services import webhook
 
 
-def meet(tx: Tx, instance: InstanceId, address: Address, name: str | None, *, now: float, seed: str) -> Contact:
+class Met(dict[tuple[Address, str | None], Contact]):
+    """Whom a transaction met: one instance's people, by what a message said of them."""
+
+
+def meet(
+    tx: Tx, instance: InstanceId, address: Address, name: str | None, *, now: float, seed: str, met: Met | None = None
+) -> Contact:
     """The contact with that address, made or corrected if need be.
 
-    `seed` is chosen outside of the transaction and makes new ids: one that runs again makes the same.
+    `seed` is chosen outside of the transaction and makes new ids: one that runs again makes the same. `met` saves
+    asking for the same people again and again.
     """
+    met = Met() if met is None else met
+    if (address, name) in met:
+        return met[address, name]
     by_phone = tx.people.by_phone(instance, address.phone) if address.phone else None
     by_lid = by_phone
     if by_phone is None or address.lid not in (None, by_phone.lid):
@@ -30,10 +40,13 @@ def meet(tx: Tx, instance: InstanceId, address: Address, name: str | None, *, no
         new_id="c_" + _digest(seed, address),
         now=now,
     )
+    if learned.changed:
+        met.clear()
     for contact in learned.changed:
         tx.people.save(instance, contact)
     if learned.merged is not None:
         _merge(tx, instance, learned.merged, learned.contact, now, seed)
+    met[address, name] = learned.contact
     return learned.contact
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from wahub.domain.contact import Contact, stranger
 from wahub.domain.ids import InstanceId, MessageId
 from wahub.domain.inbox import ABOUT_OTHERS, NOTICES, STATUS, PollKey, Received, poll_key
 from wahub.domain.incoming import Place, event_of
+from wahub.domain.instance import Instance
 from wahub.domain.lease import Lease
 from wahub.domain.message import Poll
 from wahub.ports.messages import ChatNews
@@ -18,32 +21,45 @@ def ingest(tx: Tx, lease: Lease, received: Received, now: float, event_id: str) 
 
     `event_id` is chosen outside, so that a transaction that runs again stores the same.
     """
+    return bool(ingest_all(tx, lease, [(received, event_id)], now))
+
+
+def ingest_all(tx: Tx, lease: Lease, received: Sequence[tuple[Received, str]], now: float) -> list[Received]:
+    """The same for several of one instance, each with its event id, in their order; returns those that were new."""
     tx.fence(lease)
-    author, partner = _people(tx, received, now, event_id)
+    # Nothing in here changes what the instance is set to.
+    instance, met = tx.instances.get(lease.instance), contact.Met()
+    return [message for message, event_id in received if _ingest(tx, instance, met, message, now, event_id)]
+
+
+def _ingest(tx: Tx, instance: Instance | None, met: contact.Met, received: Received, now: float, event_id: str) -> bool:
+    author, partner = _people(tx, met, received, now, event_id)
     key = received.chat if partner is None else partner.id
     if not tx.inbox.add(received, key, None if author is None else author.id, now):
         return False
     if received.type not in NOTICES | ABOUT_OTHERS and received.target is None and received.chat != STATUS:
-        tx.chats.note(lease.instance, key, _news(received))
+        tx.chats.note(received.instance, key, _news(received))
     if received.new_subject is not None:
-        tx.chats.set_title(lease.instance, key, received.new_subject)
+        tx.chats.set_title(received.instance, key, received.new_subject)
     if author is None and received.type in NOTICES:
         author = _unknown_author(received)
-    instance = tx.instances.get(lease.instance)
     if instance is not None and author is not None and _may_tell(tx, received, author.id):
         event, data = event_of(received, Place(received.chat, author, partner))
         webhook.emit(tx, instance, event, data, lane=key, now=now, event_id=event_id)
     return True
 
 
-def _people(tx: Tx, received: Received, now: float, seed: str) -> tuple[Contact | None, Contact | None]:
+def _people(
+    tx: Tx, met: contact.Met, received: Received, now: float, seed: str
+) -> tuple[Contact | None, Contact | None]:
     """Who wrote it (None: we) and who the chat is with (None: a group), with what this message says of who they are."""
     author = partner = None
     if not received.from_me and not received.by_nobody:
-        author = contact.meet(tx, received.instance, received.author, received.push_name, now=now, seed=seed)
+        author = contact.meet(tx, received.instance, received.author, received.push_name, now=now, seed=seed, met=met)
     if received.partner is not None:
-        same = author is not None and received.partner == received.author
-        partner = author if same else contact.meet(tx, received.instance, received.partner, None, now=now, seed=seed)
+        if author is not None and received.partner == received.author:
+            return author, author
+        partner = contact.meet(tx, received.instance, received.partner, None, now=now, seed=seed, met=met)
     return author, partner
 
 

@@ -190,7 +190,7 @@ class InboundChaos:
 
     def _is_through(self) -> bool:
         """Whether the last text to each shop is logged, and nothing waits in the spool."""
-        waiting = any(file.is_file() for file in (self.gateway.data / "spool").rglob("*"))
+        waiting = any(file.is_file() and file.stat().st_size for file in (self.gateway.data / "spool").rglob("*"))
         return not waiting and self._texts_logged() >= {shop.sent[-1].id for shop in self.town.shops}
 
     def _ledgers(self) -> Ledgers:

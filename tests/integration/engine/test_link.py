@@ -10,7 +10,7 @@ import time
 import pytest
 from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.network import Account, Box, new_message_id
-from tests.integration.engine.waiting import until
+from tests.integration.engine.waiting import spooled, until
 
 from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.adapters.engines.baileys.settings import BaileysSettings
@@ -96,7 +96,7 @@ async def test_an_unacknowledged_message_is_replayed_until_it_is(
     assert replayed == first
     account.link.ack_inbound(replayed.seq)
     spool = box_settings.spool_dir / f"account-{account.number}"
-    await until(lambda: not list(spool.iterdir()))
+    await until(lambda: not spooled(spool))
     await account.link.close()
     third = await account.login(engine)
     await third.first(CaughtUp)

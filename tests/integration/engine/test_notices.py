@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.network import Account, Box
-from tests.integration.engine.waiting import Watcher, until, until_asked
+from tests.integration.engine.waiting import Watcher, spooled, until, until_asked
 
 from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.adapters.engines.baileys.settings import BaileysSettings
@@ -220,7 +220,7 @@ async def test_a_crash_between_spool_and_ack_tells_it_once(
     assert len(watcher.all(Inbound)) == 1
     account.link.ack_inbound(watcher.all(Inbound)[0].seq)
     spool = box_settings.spool_dir / f"account-{account.number}"
-    await until(lambda: not list(spool.iterdir()))
+    await until(lambda: not spooled(spool))
     again = await _login_again(account, engine)
     assert again.all(Inbound) == []
 
@@ -259,11 +259,14 @@ async def test_a_spool_that_cannot_be_written_acknowledges_nothing(
     await _group(box, account)
     account.link.ack_inbound((await account.watcher.first(Inbound)).seq)
     spool = box_settings.spool_dir / f"account-{account.number}"
-    await until(lambda: not list(spool.iterdir()))
+    await until(lambda: not spooled(spool))
     before = await _answered(box, account, kind)
+    await account.link.close()
     _put_in_the_way(spool)
+    watcher = await account.login(engine)
+    await watcher.first(CaughtUp)
     await happen(box, account)
-    closed = await account.watcher.first(Closed)
+    closed = await watcher.first(Closed)
     assert (closed.reason, closed.detail) == (Disconnect.UNKNOWN, "spool_failed")
     assert await _answered(box, account, kind) == before
     spool.unlink()
@@ -272,5 +275,6 @@ async def test_a_spool_that_cannot_be_written_acknowledges_nothing(
 
 
 def _put_in_the_way(spool: Path) -> None:
+    """A link makes its file with its first message."""
     spool.rmdir()
-    spool.write_text("a file where the directory should be")
+    spool.symlink_to("nowhere/at/all")

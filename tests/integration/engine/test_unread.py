@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.network import Account, Box
-from tests.integration.engine.waiting import until
+from tests.integration.engine.waiting import spooled, until
 
 from wahub.adapters.engines.baileys.settings import BaileysSettings
 from wahub.domain.instance import Disconnect
@@ -183,4 +183,4 @@ async def test_what_waits_in_the_spool_under_a_lost_key_is_missed_and_told_when_
     assert watcher.all(Missed) == []
     account.link.ack_inbound(told.seq)
     spool = box_settings.spool_dir / f"account-{account.number}"
-    await until(lambda: not list(spool.iterdir()))
+    await until(lambda: not spooled(spool))

@@ -31,6 +31,11 @@ async def until_asked(ask: Callable[[], Awaitable[object]], timeout: float = 10.
         await asyncio.sleep(0.01)
 
 
+def spooled(spool: Path) -> list[Path]:
+    """The files of an account's spool in which anything stands."""
+    return [path for path in spool.iterdir() if path.stat().st_size]
+
+
 def is_running(pid: int) -> bool:
     """Whether the process lives; one that only waits to be reaped by its parent does not."""
     with contextlib.suppress(ProcessLookupError, FileNotFoundError):

@@ -233,14 +233,14 @@ async def test_a_restart_is_not_forgotten_when_the_term_was_lost(world: World) -
 
 async def test_a_message_that_the_store_refuses_ends_no_link(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     link = await world.linked()
-    real = reports.inbox.ingest
+    real = reports.inbox.ingest_all
 
-    def ingest(tx: Any, lease: Any, message: Any, now: float, event_id: str) -> bool:
-        if message.message_id == "BAD":
+    def ingest_all(tx: Any, lease: Any, received: Any, now: float) -> Any:
+        if any(message.message_id == "BAD" for message, _ in received):
             raise RuntimeError("no column can hold this")
-        return real(tx, lease, message, now, event_id)
+        return real(tx, lease, received, now)
 
-    monkeypatch.setattr(reports.inbox, "ingest", ingest)
+    monkeypatch.setattr(reports.inbox, "ingest_all", ingest_all)
     link.report(*(Inbound(seq, message(name)) for seq, name in enumerate(("ONE", "BAD", "TWO"), start=1)))
     await world.pass_time(60)
     assert (link.acked, link.closed, await world.state_of()) == ([1, 3], False, State.READY)
