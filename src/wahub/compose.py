@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import random
 import secrets
@@ -22,7 +21,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from wahub import __version__, faults, mapping, telemetry
+from wahub import __version__, collector, faults, mapping, telemetry
 from wahub.adapters.disk_blobs import DiskBlobs
 from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.adapters.engines.baileys.install import InstalledEngine, ensure_installed
@@ -112,10 +111,7 @@ class Gateway:
         """Serve until a signal (0) or until a part of it ends that must not end (1)."""
         self._stop.install()
         found = await self._supervisor.boot()
-        # What the start made stays until the end. A full collection that looks through all of it takes 0.1 s and more,
-        # and nobody is answered meanwhile; measured when a hundred instances came back.
-        gc.collect()
-        gc.freeze()
+        collector.when_loaded()
         _events.info(
             "process_start", pid=os.getpid(), memoryLimit=memory_limit(), instanceCount=found, execMode="single"
         )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from tests.contract.makers import SHOP, START, HandClock, add_delivery, add_entries, make_delivery, make_entry
 
 from wahub.adapters.sql import migrate, postgres, sqlite, url
@@ -357,3 +360,9 @@ async def test_messages_of_the_fourth_version_get_their_contacts_and_chats(
         assert authors == {person.id}
     assert await store.read(lambda tx: tx.inbox.authors_of(SHOP, MessageId("M5"))) == {None}
     await store.close()
+
+
+def test_the_newest_revision_is_the_one_that_the_migrations_lead_to() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    assert migrate.newest() == ScriptDirectory.from_config(config).get_current_head()

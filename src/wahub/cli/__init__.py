@@ -6,9 +6,12 @@ A command's file imports at its top only what its flags need; the rest is import
 
 from __future__ import annotations
 
+from wahub import collector
+
 
 def main() -> None:
     """The console script. Leaves by SystemExit with the exit codes of `wahub.cli.exits`."""
+    collector.while_loading()
     from wahub.cli.app import app
 
     app()

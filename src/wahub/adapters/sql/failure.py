@@ -7,14 +7,17 @@ Drivers put rows and parameters into their messages, so their exceptions never l
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from wahub.domain.errors import IllegalTransitionError, InstanceNotFoundError, WahubError
+
+if TYPE_CHECKING:
+    import psycopg
 
 _FOREIGN_KEY = ("23503", "SQLITE_CONSTRAINT_FOREIGNKEY")
 _CONFLICTS = ("40001", "40P01")
@@ -30,11 +33,17 @@ class StoreFailedError(WahubError):
 
 def error_code(error: BaseException | None) -> str:
     """The driver's code: an SQLSTATE or the name of an SQLite result code."""
-    if isinstance(error, psycopg.Error):
-        return error.sqlstate or type(error).__name__
+    if (refusal := _by_postgres(error)) is not None:
+        return refusal.sqlstate or type(refusal).__name__
     if isinstance(error, sqlite3.Error):
         return str(getattr(error, "sqlite_errorname", type(error).__name__))
     return type(error).__name__
+
+
+def _by_postgres(error: BaseException | None) -> psycopg.Error | None:
+    """The error if PostgreSQL's driver raised it. Loading it takes 150 ms; who has not has none of its errors."""
+    driver = sys.modules.get("psycopg")
+    return error if driver is not None and isinstance(error, driver.Error) else None
 
 
 def refused(error: IntegrityError, table: str, instance: str | None) -> WahubError:
@@ -46,8 +55,8 @@ def refused(error: IntegrityError, table: str, instance: str | None) -> WahubErr
 
 
 def _rule(error: IntegrityError) -> str:
-    if isinstance(error.orig, psycopg.Error):
-        return error.orig.diag.constraint_name or "?"
+    if (refusal := _by_postgres(error.orig)) is not None:
+        return refusal.diag.constraint_name or "?"
     # SQLite names columns or the constraint, never values.
     return str(error.orig).rpartition(": ")[2]
 
