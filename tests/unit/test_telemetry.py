@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from wahub.domain.ids import is_message_id, message_id
+from wahub.domain.ids import message_id
 from wahub.telemetry import mask_event, mask_numbers
 
 _CHANCE = random.Random(20_260_105)
@@ -40,7 +40,6 @@ _PLACES = (
 def test_ids_stay_whole(kind: str) -> None:
     for _ in range(1_000):
         made = _MAKERS[kind]()
-        assert kind in ("event", "contact") or is_message_id(made)
         for place in _PLACES:
             line = place.format(made)
             assert mask_numbers(line) == line

@@ -26,7 +26,6 @@ WahubError
 ├── StaleLeaseError              this worker's lease is gone: stop touching the instance
 ├── StoreBusyError               another worker holds the SQLite store
 ├── LinkError
-│   ├── LinkLostError            the link closed before or during a call
 │   ├── EngineDownError          the engine process is not running
 │   ├── PairingRefusedError      no pairing code can be had on this link now
 │   ├── MediaBrokenError         WhatsApp did not give the file, or not the one that was sent
@@ -198,10 +197,6 @@ class StoreBusyError(WahubError):
 
 class LinkError(WahubError):
     """Something between us and WhatsApp."""
-
-
-class LinkLostError(LinkError):
-    """The link closed."""
 
 
 class EngineDownError(LinkError):

@@ -27,7 +27,6 @@ WorkerId = NewType("WorkerId", str)
 
 _NOT_ID = re.compile(r"[^A-Za-z0-9_-]")
 _NOT_DIGIT = re.compile(r"[^0-9]")
-_MESSAGE_ID = re.compile(r"[0-9A-F]{18,32}")
 
 
 def instance_id(name: str) -> InstanceId:
@@ -120,8 +119,3 @@ def message_id(own_user: str, entropy: bytes) -> MessageId:
         raise ValueError("a message id needs at least 16 random bytes")
     digest = hashlib.sha256(f"{own_user}@c.us".encode() + entropy).hexdigest()
     return MessageId("3EB0" + digest[:18].upper())
-
-
-def is_message_id(text: str) -> bool:
-    """Whether the text has the shape of a WhatsApp message id that we may have made."""
-    return bool(_MESSAGE_ID.fullmatch(text))

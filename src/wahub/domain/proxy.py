@@ -18,31 +18,31 @@ _UNPRINTABLE = re.compile(r"[^\x21-\x7e]|\\")
 _USER = re.compile(r"[^@:/?#\[\]]*(?::[^@:/?#\[\]]*)?")
 
 
-def check_proxy(url: str, field: str = "proxy") -> None:
-    """InvalidFieldError naming `field`, unless this is the URL of a proxy that we may call."""
+def check_proxy(url: str) -> None:
+    """InvalidFieldError, unless this is the URL of a proxy that we may call."""
     if _UNPRINTABLE.search(url):
-        raise InvalidFieldError(f"{field} must contain printable ASCII characters only: percent-encode the others")
+        raise InvalidFieldError("proxy must contain printable ASCII characters only: percent-encode the others")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise InvalidFieldError(f"{field} is not a valid URL: {_SHAPE}") from None
+        raise InvalidFieldError(f"proxy is not a valid URL: {_SHAPE}") from None
     if parts.scheme.lower() not in SCHEMES:
-        raise InvalidFieldError(f"{field} must start with http://, https:// or socks5://")
+        raise InvalidFieldError("proxy must start with http://, https:// or socks5://")
     if not parts.hostname or not port:
-        raise InvalidFieldError(f"{field} needs a host and a port: {_SHAPE}")
+        raise InvalidFieldError(f"proxy needs a host and a port: {_SHAPE}")
     if parts.path not in ("", "/") or parts.query or parts.fragment or "?" in url or "#" in url:
-        raise InvalidFieldError(f"{field} must end with its port: percent-encode / ? # in the user and the password")
+        raise InvalidFieldError("proxy must end with its port: percent-encode / ? # in the user and the password")
     user, _, place = parts.netloc.rpartition("@")
     if not _USER.fullmatch(user):
-        raise InvalidFieldError(f"{field} has a user or a password that cannot be read: percent-encode them")
-    _check_place(place, field)
+        raise InvalidFieldError("proxy has a user or a password that cannot be read: percent-encode them")
+    _check_place(place)
 
 
-def _check_place(place: str, field: str) -> None:
+def _check_place(place: str) -> None:
     """Refuse the addresses that nobody may make us call (contract 0.9)."""
     try:
-        check_url(f"http://{place}", field=field)
+        check_url(f"http://{place}", field="proxy")
     except InvalidFieldError as refused:
         what = str(refused).partition(":")[0].removesuffix(", which is not allowed")
         raise InvalidFieldError(f"{what}: name the host and the port of your proxy") from None

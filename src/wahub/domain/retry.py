@@ -18,9 +18,9 @@ class Backoff:
         doublings = min(max(attempt - 1, 0), 40)
         return float(min(self.base * 2**doublings, self.cap))
 
-    def jittered(self, attempt: int, unit: float, spread: float = 0.25) -> float:
-        """The delay moved by up to ±`spread` of itself; `unit` is a random number in [0, 1)."""
-        return self.delay(attempt) * (1 + spread * (2 * unit - 1))
+    def jittered(self, attempt: int, unit: float) -> float:
+        """The delay moved by up to a quarter of itself either way; `unit` is a random number in [0, 1)."""
+        return self.delay(attempt) * (1 + 0.25 * (2 * unit - 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ before is settled. Not promised: that a receiver gets an event once, or order be
 
 The store knows everything; this loop holds what is under way and a little more (runtime/endpoints.py). One pass reads
 the heads of lanes that are due, leaving out endpoints that hold enough, and starts what has a free slot. A pass follows
-each hint, each finished attempt, the next retry time, and every `poll_every` seconds, since hints may be lost.
+each hint, each finished attempt, the next retry time, and every `_POLL_EVERY` seconds, since hints may be lost.
 
 - *One endpoint cannot hold up others*: an endpoint is (instance, URL) and has `concurrency` slots. A full one is left
   out of the read, so its backlog never fills a batch. The limit of a read is larger than what is held; so a full batch
@@ -54,6 +54,7 @@ from wahub.services import webhook
 log = structlog.get_logger("wahub.webhooks")
 
 _BATCH = 128
+_POLL_EVERY = 2.0
 _MOST_RUNNING = 512
 """Sockets that all endpoints together may hold."""
 
@@ -82,7 +83,6 @@ class Dispatcher:
         settings: WebhookSettings,
         *,
         unit: Callable[[], float] = random.random,
-        poll_every: float = 2.0,
     ) -> None:
         self._database = database
         self._poster = poster
@@ -91,7 +91,6 @@ class Dispatcher:
         self._settings = settings
         self._signer = Signer(settings)
         self._unit = unit
-        self._poll_every = poll_every
         self._results = Results(database, settings.backoff)
         self._endpoints = Endpoints(settings.concurrency, _MOST_RUNNING, _MOST_HELD)
         self._under_way: set[asyncio.Task[None]] = set()
@@ -175,10 +174,10 @@ class Dispatcher:
     async def _listen(self) -> None:
         while True:
             try:
-                await self._wakeup.wait(WEBHOOKS, self._poll_every)
+                await self._wakeup.wait(WEBHOOKS, _POLL_EVERY)
             except Exception as error:  # noqa: BLE001 - hints may fail, the poll goes on
                 log.warning("webhook hints failed", error=type(error).__name__)
-                await self._clock.sleep(self._poll_every)
+                await self._clock.sleep(_POLL_EVERY)
             self._kick.set()
             # Whoever queues an event has logged it, too; those who follow the log have a topic of their own, because a
             # hint for which nobody waits is taken by one waiter only.
@@ -193,7 +192,7 @@ class Dispatcher:
             next_at = await self._start_due()
         except Exception as error:  # noqa: BLE001 - whatever ails the store may pass
             log.error("webhooks wait for the store", error=type(error).__name__)
-            await self._wait(self._clock.now() + self._poll_every)
+            await self._wait(self._clock.now() + _POLL_EVERY)
             return
         cost = loop.time() - began
         if not self._under_way and not self._kick.is_set():

@@ -28,6 +28,8 @@ _KEPT_PREFIXES = ("LC_", "XDG_", "SSL_", "PYTHON", "NPM_CONFIG_", "HTTP_PROXY", 
 STOP_TIMEOUT = 12.0
 _POLL = 0.02
 _TAIL_LINES = 15
+_PATIENCE = 4.0
+"""Seconds after which a person should hear that a start takes long."""
 
 
 class ChildFailedError(Exception):
@@ -72,8 +74,8 @@ class Child:
             start_new_session=True,
         )
 
-    def wait_ready(self, timeout: float, still_waiting: Callable[[], None], patience: float = 4.0) -> dict[str, Any]:
-        """What the child wrote into its ready file. Calls `still_waiting` once if that takes longer than `patience`.
+    def wait_ready(self, timeout: float, still_waiting: Callable[[], None]) -> dict[str, Any]:
+        """What the child wrote into its ready file. Calls `still_waiting` once if that takes long.
 
         Raises ChildFailedError when the child ends first or `timeout` seconds are over.
         """
@@ -83,7 +85,7 @@ class Child:
             waited = time.monotonic() - began
             if waited > timeout:
                 raise ChildFailedError(f"the {self.name} did not start within {timeout:.0f} s")
-            if waited > patience and not told:
+            if waited > _PATIENCE and not told:
                 told = True
                 still_waiting()
             time.sleep(_POLL)

@@ -44,9 +44,9 @@ def phone_number(value: object, field: str) -> str:
     raise RefusedError(400, f"{field}: expected a phone number as a string of 7 to 15 digits")
 
 
-def text_field(body: dict[str, Any], field: str, *, empty: bool = False, limit: int = MAX_TEXT) -> str:
+def text_field(body: dict[str, Any], field: str, *, limit: int = MAX_TEXT) -> str:
     """A required string."""
-    return text_of(body.get(field), field, empty=empty, limit=limit)
+    return text_of(body.get(field), field, limit=limit)
 
 
 def text_of(value: object, field: str, *, empty: bool = False, limit: int = MAX_TEXT) -> str:

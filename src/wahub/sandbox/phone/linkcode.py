@@ -23,8 +23,6 @@ from wahub.sandbox.signal.errors import SignalError
 from wahub.sandbox.signal.kdf import derive
 
 CODE_LENGTH = 8
-WRAPPED_KEY_LENGTH = 80
-"""Salt (32), IV (16), encrypted public key (32)."""
 KEY_BUNDLE_LENGTH = 156
 """Salt (32), nonce (12), sealed bundle (96 and a tag of 16)."""
 
@@ -51,11 +49,11 @@ def read_code(text: str) -> str:
 
 
 class CodeAnswer:
-    """The phone's answer to one request. `wrapped_key` (80 bytes) is for the client."""
+    """The phone's answer to one request. `wrapped_key` is for the client: salt (32), IV (16), encrypted key (32)."""
 
-    def __init__(self, code: str, wrapped_client_key: bytes, ephemeral: KeyPair | None = None) -> None:
-        """`code` comes from `read_code`. Takes about 0.1 s of CPU; `ephemeral` is given by tests only."""
-        ephemeral = ephemeral or KeyPair.generate()
+    def __init__(self, code: str, wrapped_client_key: bytes) -> None:
+        """`code` comes from `read_code`. Takes about 0.1 s of CPU."""
+        ephemeral = KeyPair.generate()
         salt, iv = wrapped_client_key[:32], wrapped_client_key[32:48]
         client_key = _crypt(_code_key(code, salt), iv, wrapped_client_key[48:])
         try:

@@ -12,7 +12,6 @@ from wahub.sandbox.signal.curve import with_type, without_type
 from wahub.sandbox.signal.errors import SignalError, UndecryptableError
 from wahub.sandbox.signal.kdf import MAC_LENGTH
 
-VERSION = 0x33
 _VARINT = 0
 _BYTES = 2
 

@@ -28,7 +28,6 @@ BINARY_8 = 252
 BINARY_20 = 253
 BINARY_32 = 254
 NIBBLE_8 = 255
-PACKED_MAX = 127
 
 _DOMAINS = {"s.whatsapp.net": 0, "lid": 1, "hosted": 128, "hosted.lid": 129}
 _SERVER_OF_DOMAIN = {number: server for server, number in _DOMAINS.items()}

@@ -5,7 +5,7 @@
 //
 // Usage: node main.mjs <descriptor of the frame pipe>
 
-import { describe } from './silence.mjs';
+import './silence.mjs';
 import './signal_queue.mjs';
 import './signal_sessions.mjs';
 import { Socket } from 'node:net';
