@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wahub.cli import printing
-from wahub.cli.with_api import DataDir, Json, Url, run
+from wahub.cli.with_api import DataDir, Json, Name, Url, run
 from wahub.domain.ids import mask_phone
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 instances = typer.Typer(help="Look at instances, and help one along.", no_args_is_help=True)
 
 _COLUMNS = ("id", "status", "phone", "lastError")
-_Name = Annotated[str, typer.Argument(metavar="INSTANCE", help="The instance, by id or name.")]
 
 
 class Restart(StrEnum):
@@ -48,7 +47,7 @@ def list_all(as_json: Json = False, data_dir: DataDir = None, url: Url = None) -
 
 
 @instances.command()
-def diagnostics(name: _Name, as_json: Json = False, data_dir: DataDir = None, url: Url = None) -> None:
+def diagnostics(name: Name, as_json: Json = False, data_dir: DataDir = None, url: Url = None) -> None:
     """All that is known of the life of one: timers, endings, incidents, mute links."""
 
     async def work(api: Api) -> None:
@@ -63,7 +62,7 @@ def diagnostics(name: _Name, as_json: Json = False, data_dir: DataDir = None, ur
 
 @instances.command()
 def restart(
-    name: _Name,
+    name: Name,
     kind: Annotated[Restart, typer.Option("--type", help="`hard` leaves nothing of the old link.")] = Restart.SOFT,
     as_json: Json = False,
     data_dir: DataDir = None,
@@ -74,7 +73,7 @@ def restart(
 
 
 @instances.command()
-def retry(name: _Name, as_json: Json = False, data_dir: DataDir = None, url: Url = None) -> None:
+def retry(name: Name, as_json: Json = False, data_dir: DataDir = None, url: Url = None) -> None:
     """Begin anew from `error` or `failed_qr_timeout`, with its session as it is. Needs a gateway that runs."""
     _ask(name, "retry", None, as_json, data_dir, url)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wahub.cli.with_api import DataDir, Json, Url, run
+from wahub.cli.with_api import DataDir, Json, Only, Url, run
 from wahub.domain.manage import Verdict
 from wahub.domain.outbox import ItemState
 
@@ -26,7 +26,6 @@ class Queued(StrEnum):
     SENT = "sent"
 
 
-_Instance = Annotated[str | None, typer.Option("--instance", help="Only this instance, by id or name.")]
 _Id = Annotated[str, typer.Argument(metavar="QUEUE_ID", help="The queueId that the send was answered with.")]
 
 
@@ -37,7 +36,7 @@ def group() -> None:
 
 @outbox.command("list")
 def list_items(
-    instance: _Instance = None,
+    instance: Only = None,
     state: Annotated[ItemState | None, typer.Option(help="Only items in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 50,
     as_json: Json = False,
@@ -56,7 +55,7 @@ def list_items(
 
 @outbox.command()
 def show(
-    queue_id: _Id, instance: _Instance = None, as_json: Json = False, data_dir: DataDir = None, url: Url = None
+    queue_id: _Id, instance: Only = None, as_json: Json = False, data_dir: DataDir = None, url: Url = None
 ) -> None:
     """One item: its fate, and how it came to it."""
     run(_one(queue_id, instance, "GET", as_json=as_json), data_dir, url)
@@ -64,7 +63,7 @@ def show(
 
 @outbox.command()
 def cancel(
-    queue_id: _Id, instance: _Instance = None, as_json: Json = False, data_dir: DataDir = None, url: Url = None
+    queue_id: _Id, instance: Only = None, as_json: Json = False, data_dir: DataDir = None, url: Url = None
 ) -> None:
     """Take an item back that never was on the wire."""
     run(_one(queue_id, instance, "DELETE", as_json=as_json), data_dir, url)
@@ -72,7 +71,7 @@ def cancel(
 
 @outbox.command()
 def retry(
-    queue_id: _Id, instance: _Instance = None, as_json: Json = False, data_dir: DataDir = None, url: Url = None
+    queue_id: _Id, instance: Only = None, as_json: Json = False, data_dir: DataDir = None, url: Url = None
 ) -> None:
     """Try an item again now, under the same message id: one that waits, or that failed, expired or was cancelled."""
     run(_one(queue_id, instance, "POST", "retry", as_json=as_json), data_dir, url)
@@ -82,7 +81,7 @@ def retry(
 def resolve(
     queue_id: _Id,
     verdict: Annotated[Verdict, typer.Option("--as", help="What became of it, or what to do.")],
-    instance: _Instance = None,
+    instance: Only = None,
     as_json: Json = False,
     data_dir: DataDir = None,
     url: Url = None,
@@ -95,7 +94,7 @@ def resolve(
 @outbox.command("import-idempotency")
 def import_idempotency(
     file: Annotated[Path, typer.Argument(help="The .wwebjs_idempotency.json of an earlier gateway.")],
-    instance: _Instance = None,
+    instance: Only = None,
     queued: Annotated[
         Queued, typer.Option(help="What to do about messages that were queued: nobody knows whether they went out.")
     ] = Queued.SKIP,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wahub.cli import printing
-from wahub.cli.with_api import DataDir, Json, Url, run
+from wahub.cli.with_api import DataDir, Json, Name, Url, run
 from wahub.domain.ids import mask_chat
 
 if TYPE_CHECKING:
@@ -24,13 +24,12 @@ _PAGE = 200
 _CHATS = ("id", "chat", "lastMessageAt", "type", "fromMe")
 _MESSAGES = ("id", "timestamp", "from", "type", "delivery", "editedAt", "revokedAt", "reactions", "votes")
 
-_Name = Annotated[str, typer.Argument(metavar="INSTANCE", help="The instance, by id or name.")]
 _Limit = Annotated[int, typer.Option(min=1, max=10_000, help="How many at most.")]
 _Full = Annotated[bool, typer.Option("--full", help="With texts, names and full numbers, as the API tells them.")]
 
 
 def chats(
-    name: _Name,
+    name: Name,
     limit: _Limit = 50,
     full: _Full = False,
     as_json: Json = False,
@@ -47,7 +46,7 @@ def chats(
 
 
 def messages(
-    name: _Name,
+    name: Name,
     chat: Annotated[str, typer.Argument(metavar="CHAT", help="The id that `wahub chats` shows, or a number.")],
     limit: _Limit = 50,
     full: _Full = False,

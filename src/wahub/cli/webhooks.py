@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wahub.cli import printing
-from wahub.cli.with_api import DataDir, Json, Url, run
+from wahub.cli.with_api import DataDir, Json, Name, Only, Url, run
 
 if TYPE_CHECKING:
     from wahub.cli.gateway import Api
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 webhooks = typer.Typer(help="Look at webhooks that nobody took, and post them again.", no_args_is_help=True)
 
 _COLUMNS = ("eventId", "instanceId", "event", "sequence", "attempts", "createdAt", "lastAttemptAt", "lastError")
-_Instance = Annotated[str | None, typer.Option("--instance", help="Only this instance, by id or name.")]
 
 
 @webhooks.callback()
@@ -25,7 +24,7 @@ def group() -> None:
 
 @webhooks.command()
 def dead(
-    instance: _Instance = None,
+    instance: Only = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many of each instance at most.")] = 50,
     as_json: Json = False,
     data_dir: DataDir = None,
@@ -49,7 +48,7 @@ def dead(
 @webhooks.command()
 def replay(
     event_id: Annotated[str | None, typer.Argument(metavar="[EVENT_ID]", help="One of them; default: all.")] = None,
-    instance: _Instance = None,
+    instance: Only = None,
     as_json: Json = False,
     data_dir: DataDir = None,
     url: Url = None,
@@ -84,7 +83,7 @@ def replay(
 
 @webhooks.command("test")
 def try_receiver(
-    name: Annotated[str, typer.Argument(metavar="INSTANCE", help="The instance, by id or name.")],
+    name: Name,
     as_json: Json = False,
     data_dir: DataDir = None,
     url: Url = None,

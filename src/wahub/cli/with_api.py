@@ -18,6 +18,8 @@ DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where all stat
 Url = Annotated[
     str | None, typer.Option("--url", help="A running gateway. Default: the one that uses the data directory, if any.")
 ]
+Name = Annotated[str, typer.Argument(metavar="INSTANCE", help="The instance, by id or name.")]
+Only = Annotated[str | None, typer.Option("--instance", help="Only this instance, by id or name.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 

@@ -144,8 +144,7 @@ class Dispatcher:
         if delivery is None:
             return
         delivery = replace(delivery, secrets=await self._secrets(instance.id))
-        body = delivery.body.encode()
-        answer = await self._poster.post(delivery.url, body, self._signer.headers(delivery, body, now))
+        answer = await self._post(delivery, now)
         if not answer.ok:
             log.warning("nobody took the news of a deleted instance", instance=instance.id, status=answer.status)
 
@@ -155,10 +154,13 @@ class Dispatcher:
         delivery = webhook.trial(instance, now=now, event_id=event_id, secrets=secrets)
         if delivery is None:
             return None
-        body = delivery.body.encode()
         began = self._clock.monotonic()
-        answer = await self._poster.post(delivery.url, body, self._signer.headers(delivery, body, now))
+        answer = await self._post(delivery, now)
         return webhook.Tried(event_id, answer.status, answer.error, self._clock.monotonic() - began)
+
+    async def _post(self, delivery: Delivery, now: float) -> PostResult:
+        body = delivery.body.encode()
+        return await self._poster.post(delivery.url, body, self._signer.headers(delivery, body, now))
 
     async def _secrets(self, instance: InstanceId) -> Secrets:
         return await self._database.read(lambda tx: tx.endpoints.secrets(instance))
@@ -271,8 +273,7 @@ class Dispatcher:
         if stale(delivery, now):
             await self._database.write(lambda tx: webhook.give_up(tx, delivery, "expired before it could be posted"))
             return
-        body = delivery.body.encode()
-        answer = await self._poster.post(delivery.url, body, self._signer.headers(delivery, body, now))
+        answer = await self._post(delivery, now)
         self._endpoints.note_answer(delivery, answered=answer.status is not None)
         noted = await self._results.note(delivery, answer, self._clock.now(), self._unit())
         if noted.held is not None or delivery.probe:

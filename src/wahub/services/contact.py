@@ -50,13 +50,16 @@ def meet(
     return learned.contact
 
 
+def find(tx: Tx, instance: InstanceId, address: Address) -> Contact | None:
+    """The contact with that LID, else the one with that number; nobody is made or corrected."""
+    by_lid = tx.people.by_lid(instance, address.lid) if address.lid else None
+    return by_lid or (tx.people.by_phone(instance, address.phone) if address.phone else None)
+
+
 def connect(tx: Tx, lease: Lease, address: Address, now: float, seed: str) -> None:
     """It was learned that a number and a LID are one person; of nobody that we never met anything is kept."""
     tx.fence(lease)
-    known = (address.phone and tx.people.by_phone(lease.instance, address.phone)) or (
-        address.lid and tx.people.by_lid(lease.instance, address.lid)
-    )
-    if known:
+    if find(tx, lease.instance, address) is not None:
         meet(tx, lease.instance, address, None, now=now, seed=seed)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from wahub.domain.errors import InstanceExistsError, InstanceNotFoundError
+from wahub.domain.errors import InstanceExistsError
 from wahub.domain.ids import InstanceId, QueueId, instance_id
 from wahub.domain.instance import Config, EngineOptions, Instance, Observed, State
 from wahub.domain.lease import Lease
 from wahub.domain.lifecycle import Lifecycle
 from wahub.ports.store import Tx
 from wahub.services import outbox
+from wahub.services.known import known
 
 SHED_AT_ONCE = 500
 """Rows."""
@@ -52,17 +53,12 @@ def create(tx: Tx, config: Config, now: float) -> Instance:
 
 def get(tx: Tx, wanted: InstanceId) -> Instance:
     """The instance, or InstanceNotFoundError; one that is being deleted counts as gone."""
-    instance = tx.instances.get(wanted)
-    if instance is None or instance.deleting:
-        raise InstanceNotFoundError(wanted)
-    return instance
+    return known(tx, wanted)
 
 
 def update(tx: Tx, wanted: InstanceId, change: ConfigChange) -> Instance:
     """Change the configuration; the id never changes."""
-    instance = tx.instances.get(wanted, for_update=True)
-    if instance is None or instance.deleting:
-        raise InstanceNotFoundError(wanted)
+    instance = known(tx, wanted, for_update=True)
     changed = replace(instance, config=change.apply(instance.config))
     tx.instances.save(changed)
     return changed
@@ -83,9 +79,7 @@ def ask_delete(tx: Tx, wanted: InstanceId) -> bool:
 
 def ask_unlink(tx: Tx, wanted: InstanceId) -> None:
     """Ask that the account is unlinked and may be paired anew, with its queue kept (contract 0.13, `keep=1`)."""
-    instance = tx.instances.get(wanted, for_update=True)
-    if instance is None or instance.deleting:
-        raise InstanceNotFoundError(wanted)
+    instance = known(tx, wanted, for_update=True)
     if not instance.unlinking:
         tx.instances.save(replace(instance, unlinking=True))
 

@@ -14,15 +14,16 @@ from wahub.adapters.sql.tables import inbox, people
 from wahub.domain.ids import InstanceId, MessageId
 from wahub.domain.inbox import ABOUT_OTHERS, NOTICES, Address, Received, Vote, address_of
 
-_COLUMNS = (
+_READ = (
     *("instance", "chat", "sender", "sender_phone", "sender_lid", "message_id", "from_me", "type", "text", "timestamp"),
-    *("raw", "received_at", "chat_key", "author_key", "push_name", "target", "details", "listed"),
+    *("raw", "push_name", "target", "details"),
 )
+_WRITTEN = (*_READ, "received_at", "chat_key", "author_key", "listed")
 _IDENTITY = (inbox.c.instance, inbox.c.chat, inbox.c.sender, inbox.c.message_id)
 _ADD = for_both(
     lambda insert: (
         insert(inbox)
-        .values({name: bindparam(name) for name in _COLUMNS})
+        .values({name: bindparam(name) for name in _WRITTEN})
         .on_conflict_do_nothing(index_elements=_IDENTITY)
         .returning(inbox.c.position)
     )
@@ -36,10 +37,6 @@ _AUTHORS = (
     sa.select(inbox.c.chat_key, sa.func.coalesce(people.c.merged_into, inbox.c.author_key))
     .select_from(inbox.outerjoin(people, _SAME_PERSON))
     .where(_SAME_ID)
-)
-_READ = (
-    *("instance", "chat", "sender", "sender_phone", "sender_lid", "message_id", "from_me", "type", "text", "timestamp"),
-    *("raw", "push_name", "target", "details"),
 )
 _FIND = sa.select(*(inbox.c[name] for name in _READ)).where(_SAME_ID).order_by(inbox.c.position)
 _LATEST: Final = 2**53

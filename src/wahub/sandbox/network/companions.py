@@ -57,6 +57,11 @@ def _notice(core: Core, account: Account, change: str, device_id: int, servers: 
 def device_hash(account: Account) -> str:
     """The short hash of a device list (`2:` and 8 base64 digits)."""
     names = sorted(f"{account.number}.0:{device}@{PN_SERVER}" for device in (0, *account.devices))
+    return short_hash(names)
+
+
+def short_hash(names: Sequence[str]) -> str:
+    """Of a list of devices that is in order, as companions make it, too."""
     return "2:" + base64.b64encode(hashlib.sha256("".join(names).encode()).digest()[:6]).decode()
 
 

@@ -13,11 +13,9 @@ from the errors of `w:g2` queries.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-
 from wahub.sandbox.model import LID_SERVER, PN_SERVER, STATUS, Jid
 from wahub.sandbox.network.accounts import Account
+from wahub.sandbox.network.companions import short_hash
 from wahub.sandbox.network.core import Core
 from wahub.sandbox.network.group import Group
 from wahub.sandbox.network.origin import Delivery, Origin, Plan, RefusedMessage
@@ -132,4 +130,4 @@ def _hashes(core: Core, group: Group, origin: Origin) -> list[str]:
             is_own = account is origin.account and device == origin.device
             devices.append((f"{user}.0:{device}@{group.server}", is_own))
     lists = (sorted(name for name, _ in devices), sorted(name for name, is_own in devices if not is_own))
-    return ["2:" + base64.b64encode(hashlib.sha256("".join(names).encode()).digest()[:6]).decode() for names in lists]
+    return [short_hash(names) for names in lists]

@@ -19,12 +19,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from wahub.sandbox.model import RefusedError
 from wahub.sandbox.phone.content import Poll, Target
-from wahub.sandbox.phone.reading import opened
+from wahub.sandbox.phone.reading import POLLS, opened
 from wahub.sandbox.proto import e2e_pb2
 
 _SECRET_BYTES = 32
 _IV_BYTES = 12
-_FIELDS = ("poll_creation_message", "poll_creation_message_v2", "poll_creation_message_v3")
 
 
 def build_poll(poll: Poll) -> e2e_pb2.Message:
@@ -70,7 +69,7 @@ def vote_key(secret: bytes, poll_id: str, creator_jid: str, voter_jid: str) -> b
 
 def _poll_of(message: e2e_pb2.Message) -> tuple[e2e_pb2.PollCreationMessage, bytes]:
     inner = opened(message)
-    field = next((name for name in _FIELDS if inner.HasField(name)), None)  # type: ignore[arg-type]
+    field = next((name for name in POLLS if inner.HasField(name)), None)  # type: ignore[arg-type]
     secret = message.message_context_info.message_secret or inner.message_context_info.message_secret
     if field is None or not secret:
         raise RefusedError(400, "pollId: this message is no poll that can be voted on")

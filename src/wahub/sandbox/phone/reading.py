@@ -28,7 +28,7 @@ _MEDIA = {
     "document_message": "document",
     "sticker_message": "sticker",
 }
-_POLLS = ("poll_creation_message", "poll_creation_message_v2", "poll_creation_message_v3")
+POLLS = ("poll_creation_message", "poll_creation_message_v2", "poll_creation_message_v3")
 _MAX_WRAPPERS = 5
 
 
@@ -72,7 +72,7 @@ def read(message: e2e_pb2.Message) -> Said | None:
     found = media_part(message)
     if found is not None:
         return _media(*found)
-    for field in _POLLS:
+    for field in POLLS:
         if field in fields:
             return _poll(fields[field])
     return _other(message, fields)

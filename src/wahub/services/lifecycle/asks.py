@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from wahub.domain.errors import InstanceNotFoundError, InvalidFieldError
+from wahub.domain.errors import InvalidFieldError
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import ENDED, Event, Instance, State
 from wahub.domain.lease import Lease
@@ -16,6 +16,7 @@ from wahub.domain.lifecycle import Ask, Lifecycle
 from wahub.domain.times import iso
 from wahub.ports.engine import PairingCode
 from wahub.ports.store import Tx
+from wahub.services.known import known
 from wahub.services.lifecycle.moves import Moved, current, keep, move
 
 
@@ -158,7 +159,5 @@ def pairing_code_refused(tx: Tx, lease: Lease, why: str) -> None:
 
 
 def _find(tx: Tx, wanted: InstanceId) -> tuple[Instance, Lifecycle]:
-    instance = tx.instances.get(wanted, for_update=True)
-    if instance is None or instance.deleting:
-        raise InstanceNotFoundError(wanted)
+    instance = known(tx, wanted, for_update=True)
     return instance, tx.lifecycles.get(wanted, for_update=True)

@@ -21,6 +21,7 @@ from wahub.domain.outbox import (
     Priority,
 )
 from wahub.ports.store import KeyRecord, Tx
+from wahub.services.known import known
 
 ITEM_TTL = 168 * 3_600.0
 """Seconds an item lives when nobody says otherwise (QUEUE_ITEM_TTL_HOURS)."""
@@ -73,9 +74,7 @@ def enqueue(tx: Tx, request: SendRequest, now: float, limits: QueueLimits) -> Ac
     Raises InstanceNotFoundError, NeedsQrError, QueueFullError or KeyReusedError; then nothing is stored.
     """
     # Locked: two equal requests at the same moment must give one item, and the queue must not outgrow its limit.
-    instance = tx.instances.get(request.instance, for_update=True)
-    if instance is None or instance.deleting:
-        raise InstanceNotFoundError(request.instance)
+    instance = known(tx, request.instance, for_update=True)
     state = instance.observed.state
     key = make_key(instance.config.name, request.chat, request.content, request.explicit_key, request.order)
     replayed = _replay(tx, request.instance, key, now, limits.keys)

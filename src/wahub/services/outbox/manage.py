@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from wahub.domain import manage as rules
 from wahub.domain.errors import (
-    InstanceNotFoundError,
     NotReadyError,
     NotRetryableError,
     QueueEmptyError,
@@ -17,6 +16,7 @@ from wahub.domain.instance import Instance, State
 from wahub.domain.manage import Verdict
 from wahub.domain.outbox import Entry, ItemState
 from wahub.ports.store import Tx
+from wahub.services.known import known
 from wahub.services.outbox.record import save
 
 ACCOUNT_CHANGED = "account_changed"
@@ -56,7 +56,7 @@ def cancel_waiting(tx: Tx, instance: InstanceId, now: float) -> tuple[QueueId, .
 
 def clear(tx: Tx, instance: InstanceId, now: float) -> int:
     """Empty the queue as far as nothing may be out already; returns how many items were cancelled."""
-    _instance(tx, instance)
+    known(tx, instance, for_update=True)
     return len(cancel_waiting(tx, instance, now))
 
 
@@ -65,7 +65,7 @@ def trigger(tx: Tx, instance: InstanceId, now: float) -> int:
 
     Items whose fate is unknown keep waiting for proof, and scheduled ones for their time.
     """
-    found = _instance(tx, instance)
+    found = known(tx, instance, for_update=True)
     if found.observed.state is not State.READY:
         raise NotReadyError(found.observed.state)
     depth = tx.line.depth(instance)
@@ -79,7 +79,7 @@ def trigger(tx: Tx, instance: InstanceId, now: float) -> int:
 
 def release(tx: Tx, instance: InstanceId, now: float) -> int:
     """Let held items back into the line; returns how many."""
-    found = _instance(tx, instance)
+    found = known(tx, instance, for_update=True)
     entries = [entry for entry in tx.line.unsettled(instance) if entry.state is ItemState.HELD]
     for entry in entries:
         save(tx, entry, rules.release(entry, now), now, found)
@@ -102,15 +102,8 @@ def hold_for_new_account(tx: Tx, instance: Instance, now: float) -> tuple[QueueI
     return tuple(held)
 
 
-def _instance(tx: Tx, wanted: InstanceId) -> Instance:
-    found = tx.instances.get(wanted, for_update=True)
-    if found is None or found.deleting:
-        raise InstanceNotFoundError(wanted)
-    return found
-
-
 def _find(tx: Tx, instance: InstanceId, queue_id: QueueId) -> Entry:
-    _instance(tx, instance)
+    known(tx, instance, for_update=True)
     entry = tx.outbox.get(instance, queue_id)
     if entry is None:
         raise RequestNotFoundError(queue_id)

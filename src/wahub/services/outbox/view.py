@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wahub.domain.errors import InstanceNotFoundError
 from wahub.domain.ids import ChatId, InstanceId, QueueId
 from wahub.domain.instance import Instance, State
 from wahub.domain.outbox import OUTREACH_REASON, Entry, ItemState, Priority
 from wahub.domain.pacing import HOUR, MINUTE, Pace, TypingPolicy, Waiting, forecast, typing_time
 from wahub.ports.store import Counters, Tx
+from wahub.services.known import known
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class StatusView:
 
 def overview(tx: Tx, wanted: InstanceId, now: float, pace: Pace, typing: TypingPolicy) -> QueueView:
     """The queue of an instance with times computed from positions and windows. Raises InstanceNotFoundError."""
-    instance = _get(tx, wanted)
+    instance = known(tx, wanted)
     entries = tx.line.unsettled(wanted)
     claims = [] if pace.unlimited else tx.keys.claims_since(wanted, now - HOUR)
     stuck = _stuck(entries)
@@ -73,7 +73,7 @@ def overview(tx: Tx, wanted: InstanceId, now: float, pace: Pace, typing: TypingP
 
 def status(tx: Tx, wanted: InstanceId, now: float) -> StatusView:
     """The figures of `GET …/status`. Raises InstanceNotFoundError."""
-    instance = _get(tx, wanted)
+    instance = known(tx, wanted)
     claims = tx.keys.claims_since(wanted, now - HOUR)
     entries = tx.line.unsettled(wanted)
     return StatusView(
@@ -85,13 +85,6 @@ def status(tx: Tx, wanted: InstanceId, now: float) -> StatusView:
         hour=len(claims),
         outreach_locked=any(entry.last_error == OUTREACH_REASON and not entry.gave_up for entry in entries),
     )
-
-
-def _get(tx: Tx, wanted: InstanceId) -> Instance:
-    instance = tx.instances.get(wanted)
-    if instance is None or instance.deleting:
-        raise InstanceNotFoundError(wanted)
-    return instance
 
 
 def _is_sending(entries: Sequence[Entry]) -> bool:
