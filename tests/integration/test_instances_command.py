@@ -8,7 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.commands import KEY, Gateway, command, filled, gateway_beside, in_store, lines, without
+from tests.support.commands import (
+    KEY,
+    Gateway,
+    Run,
+    command,
+    filled,
+    gateway_beside,
+    in_store,
+    lines,
+    started,
+    without,
+)
 
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Config, State
@@ -21,9 +32,9 @@ SECRET = "geheim-7c1f"
 THEN = 1_700_000_000.0
 
 
-def wahub(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def wahub(directory: Path, *arguments: str, run: Run = command, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `wahub instances …`."""
-    return command(directory, "instances", *arguments, **environment)
+    return run(directory, "instances", *arguments, **environment)
 
 
 def fill(tx: Tx) -> None:
@@ -54,7 +65,7 @@ def no_secrets(said: subprocess.CompletedProcess[str]) -> None:
 
 
 def test_list(store: Path) -> None:
-    listed = wahub(store, "list", "--json")
+    listed = wahub(store, "list", "--json", run=started)
     shop, broken = lines(listed)
     assert shop == {
         "id": "WASP-shop_example",

@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.commands import KEY, Gateway, command, filled, gateway_beside, in_store, lines, without
+from tests.support.commands import (
+    KEY,
+    Gateway,
+    Run,
+    command,
+    filled,
+    gateway_beside,
+    in_store,
+    lines,
+    started,
+    without,
+)
 
 from wahub.cli import idempotency_file
 from wahub.cli.gateway import CommandError
@@ -30,9 +41,9 @@ SECRET_TEXT = "the secret recipe"
 WAITING, LOST = QueueId("a" * 32), QueueId("b" * 32)
 
 
-def wahub(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def wahub(directory: Path, *arguments: str, run: Run = command, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `wahub outbox …`."""
-    return command(directory, "outbox", *arguments, **environment)
+    return run(directory, "outbox", *arguments, **environment)
 
 
 def fill(tx: Tx) -> None:
@@ -78,7 +89,7 @@ def no_secrets(said: subprocess.CompletedProcess[str]) -> None:
 
 
 def test_list_and_show(store: Path) -> None:
-    listed = wahub(store, "list", "--json")
+    listed = wahub(store, "list", "--json", run=started)
     assert [item["queueId"] for item in lines(listed)] == [LOST, WAITING]
     assert {name: lines(listed)[1][name] for name in ("id", "instanceId", "state", "chat", "type")} == {
         "id": WAITING,
@@ -133,7 +144,7 @@ def test_what_cannot_be_done_is_explained(store: Path, arguments: list[str], cod
 
 def test_beside_a_gateway_the_commands_ask_it(store: Path, gateway: Gateway) -> None:
     gateway.announce()
-    listed = wahub(store, "list", "--json", API_KEY=KEY)
+    listed = wahub(store, "list", "--json", run=started, API_KEY=KEY)
     assert [item["queueId"] for item in lines(listed)] == [LOST, WAITING]
     (resolved,) = lines(wahub(store, "resolve", LOST, "--as", "sent", "--json", API_KEY=KEY))
     (cancelled,) = lines(wahub(store, "cancel", WAITING, "--url", gateway.url, "--json", API_KEY=KEY))
@@ -180,7 +191,7 @@ def test_import(store: Path) -> None:
     file = store / ".wwebjs_idempotency.json"
     file.write_text(json.dumps(records))
 
-    first = wahub(store, "import-idempotency", str(file), "--json")
+    first = wahub(store, "import-idempotency", str(file), "--json", run=started)
     (again,) = lines(wahub(store, "import-idempotency", str(file), "--json"))
     sent = wahub(store, "import-idempotency", str(file), "--queued", "sent", "--instance", "shop")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.commands import KEY, Gateway, command, in_store, lines
+from tests.support.commands import KEY, Gateway, Run, command, filled, gateway_beside, lines, started
 
 from wahub.domain.ids import InstanceId, WorkerId
 from wahub.domain.inbox import from_engine
@@ -42,32 +42,25 @@ def fill(tx: Tx) -> None:
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a filled store in `wahub-data`."""
-    directory = tmp_path_factory.mktemp("store")
-    (directory / "wahub-data" / "run").mkdir(parents=True)
-    in_store(directory, fill)
-    return directory
+    return filled(tmp_path_factory.mktemp("store"), fill)
 
 
 @pytest.fixture
 def gateway(store: Path) -> Iterator[Gateway]:
-    running = Gateway(store)
-    running.start()
-    assert running.up.wait(20)
-    running.announce()
-    yield running
-    running.stop()
+    with gateway_beside(store) as running:
+        yield running
 
 
-def wahub(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def wahub(directory: Path, *arguments: str, run: Run = command, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `wahub …`. What is private is shown to those only who ask for it."""
-    said = command(directory, *arguments, **environment)
+    said = run(directory, *arguments, **environment)
     if "--full" not in arguments:
         assert not [hidden for hidden in HIDDEN if hidden in said.stdout + said.stderr]
     return said
 
 
 def test_chats_are_named_by_ids_that_are_no_numbers(store: Path) -> None:
-    direct, group = lines(wahub(store, "chats", "shop", "--json"))
+    direct, group = lines(wahub(store, "chats", "shop", "--json", run=started))
     assert (direct["chat"], direct["isGroup"], direct["messageId"], direct["type"]) == (
         "***1111",
         False,
@@ -75,7 +68,7 @@ def test_chats_are_named_by_ids_that_are_no_numbers(store: Path) -> None:
         "text",
     )
     assert (group["id"], group["chat"]) == (GROUP, GROUP)
-    shown = lines(wahub(store, "messages", "shop", direct["id"], "--limit", "1", "--json"))
+    shown = lines(wahub(store, "messages", "shop", direct["id"], "--limit", "1", "--json", run=started))
     assert [(item["id"], item["from"], item["reactions"]) for item in shown] == [("M249", "***1111", 1)]
     table = wahub(store, "chats", "shop").stdout
     assert direct["id"] in table and "***1111" in table

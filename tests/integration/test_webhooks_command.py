@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 from tests.contract.makers import add_delivery, make_delivery
-from tests.support.commands import KEY, Gateway, command, filled, gateway_beside, in_store, lines, without
+from tests.support.commands import (
+    KEY,
+    Gateway,
+    Run,
+    command,
+    filled,
+    gateway_beside,
+    in_store,
+    lines,
+    started,
+    without,
+)
 
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Config
@@ -22,9 +33,9 @@ PASSWORD = "hook-password-3f1c"
 HOOK = f"http://me:{PASSWORD}@127.0.0.1:9/hook"
 
 
-def wahub(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def wahub(directory: Path, *arguments: str, run: Run = command, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `wahub webhooks …`."""
-    said = command(directory, "webhooks", *arguments, **environment)
+    said = run(directory, "webhooks", *arguments, **environment)
     without(said, PASSWORD)
     return said
 
@@ -56,7 +67,7 @@ def waiting(store: Path) -> list[str]:
 
 
 def test_dead_letters_of_all_or_of_one(store: Path) -> None:
-    found = lines(wahub(store, "dead", "--json"))
+    found = lines(wahub(store, "dead", "--json", run=started))
     assert {(letter["instanceId"], letter["id"], letter["lastError"]) for letter in found} == {
         ("shop", "event-1", "HTTP 500"),
         ("shop", "event-2", "HTTP 500"),

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import uvicorn
+from tests.support.forks import Fork
+from tests.support.processes import Command, environment
 
 from wahub.adapters.local_wakeup import LocalWakeup
 from wahub.adapters.sql.database import open_database
@@ -24,20 +28,52 @@ from wahub.ports.store import Tx
 from wahub.process import listen, url_of
 
 T = TypeVar("T")
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 KEY = "the-key-of-this-gateway"
 
 
 def command(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `wahub …` in an empty environment."""
+    """Run `wahub …` in an empty environment. It has a process, but no imports of its own (see forks.py)."""
+    with tempfile.TemporaryDirectory(prefix="wahub-test-") as kept:
+        out, err = Path(kept) / "out", Path(kept) / "err"
+        running = Fork(arguments, directory, _environment(directory, environment), out, err)
+        try:
+            code = running.wait(60)
+        finally:
+            running.send_signal(signal.SIGKILL)
+        return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
+
+
+def started(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same as a person starts it, at ten times the cost: once for each kind of thing that a command does."""
     return subprocess.run(
         [sys.executable, "-m", "wahub", *arguments],
         cwd=directory,
-        env={"PATH": os.environ["PATH"], "HOME": str(directory), **environment},
+        env=_environment(directory, environment),
         capture_output=True,
         text=True,
         timeout=60,
     )
+
+
+def _environment(directory: Path, more: Mapping[str, str]) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(directory), **more}
+
+
+class Forked(Command):
+    """A running `wahub …` command like any other, but for its imports (see forks.py)."""
+
+    def __init__(self, name: str, arguments: list[str], directory: Path, settings: Mapping[str, str]) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.name = name
+        self.out = directory / f"{name}.out"
+        self.err = directory / f"{name}.err"
+        self._process = Fork(arguments, directory, environment(**settings), self.out, self.err)
+        self.pid = self._process.pid
+
+    def _release_keeper(self) -> None:
+        """It has none: the process that forks keeps it."""
 
 
 def in_store(directory: Path, work: Callable[[Tx], T]) -> T:
