@@ -31,12 +31,12 @@ def to_plain(value: Any) -> Any:
 def _record() -> None:
     import msgspec
 
-    from wahub.adapters.engines.baileys import wire
+    from wahub.adapters.engines.baileys import framing, wire
 
     for name, example in load_all().items():
         if example["from"] == "gateway":
             frame = msgspec.convert(to_plain(example["frame"]), wire.ToEngine)
-            example["hex"] = wire.encode(frame)[4:].hex()
+            example["hex"] = framing.encode(frame)[4:].hex()
             (FIXTURES / f"{name}.json").write_text(json.dumps(example, ensure_ascii=False, indent=1) + "\n")
 
 

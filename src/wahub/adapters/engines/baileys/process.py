@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from wahub.adapters.engines.baileys import run_files, wire
+from wahub.adapters.engines.baileys import framing, run_files, wire
 from wahub.adapters.engines.baileys.settings import BaileysSettings
 from wahub.domain.errors import EngineDownError
 
@@ -119,7 +119,7 @@ class EngineProcess:
             return
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._outgoing.append(wire.encode(frame))
+        self._outgoing.append(framing.encode(frame))
 
     def clock(self, monotonic: float) -> float:
         """Our monotonic seconds as the side process's milliseconds; never later than the truth."""
@@ -321,7 +321,7 @@ class _ChildProtocol(asyncio.SubprocessProtocol):
 class _FrameProtocol(asyncio.Protocol):
     def __init__(self, process: EngineProcess) -> None:
         self._process = process
-        self._reader = wire.FrameReader()
+        self._reader = framing.FrameReader()
         self._transport: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -331,7 +331,7 @@ class _FrameProtocol(asyncio.Protocol):
         try:
             for frame in self._reader.feed(data):
                 self._process.take(frame)
-        except wire.FrameError as error:
+        except framing.FrameError as error:
             log.error("Engine process %d: %s; killed", self._process.number, error)
             assert self._transport is not None
             self._transport.close()

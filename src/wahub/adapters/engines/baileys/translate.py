@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wahub.adapters.engines.baileys import wire
 from wahub.adapters.engines.baileys.codes import disconnect_reason
+from wahub.adapters.engines.baileys.framing import FrameError
 from wahub.domain.ids import MessageId
 from wahub.domain.inbox import PollKey
 from wahub.domain.instance import Stage
@@ -66,7 +67,7 @@ def to_event(frame: wire.AboutLink) -> port.LinkEvent:
         case wire.InboundMessage(seq=seq, body=body):
             return port.Inbound(seq, body)
         case _:
-            raise wire.FrameError(f"{type(frame).__name__} is no event")
+            raise FrameError(f"{type(frame).__name__} is no event")
 
 
 def to_closed(frame: wire.ClosedNow) -> port.Closed:

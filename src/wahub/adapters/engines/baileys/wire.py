@@ -1,8 +1,7 @@
-"""The frames between the gateway and the Baileys side process, and how a byte stream is cut into them.
+"""The frames between the gateway and the Baileys side process.
 
-A frame is a 4-byte big-endian length and a msgpack map whose `t` names it. The other end is node/wire.mjs; the
-frames in tests/fixtures/frames are checked against both ends. Whoever changes a frame raises PROTOCOL_VERSION in
-both.
+A frame is a map whose `t` names it (how it becomes bytes: framing.py). The other end is node/wire.mjs; the frames in
+tests/fixtures/frames are checked against both ends. Whoever changes a frame raises PROTOCOL_VERSION in both.
 
 Times: `until`, `clock` and those in `vitals` are milliseconds of the side process's clock, `at` is Unix seconds. JIDs
 are WhatsApp's own form.
@@ -10,14 +9,11 @@ are WhatsApp's own form.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import msgspec
 
 PROTOCOL_VERSION = 4
-_HEADER_BYTES = 4
-_MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 KeyRow: TypeAlias = tuple[str, str, bytes]
 KeyChange: TypeAlias = tuple[str, str, bytes | None]
@@ -391,48 +387,3 @@ AboutLink = (
     | ClosedNow
 )
 FromEngine = Ready | HelloOk | Pong | Log | AboutLink
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[FromEngine] = msgspec.msgpack.Decoder(FromEngine)
-
-
-class FrameError(Exception):
-    """Bytes that are no frame of this protocol version."""
-
-
-def encode(frame: ToEngine) -> bytes:
-    """The frame with its length in front."""
-    body = _encoder.encode(frame)
-    return len(body).to_bytes(_HEADER_BYTES, "big") + body
-
-
-class FrameReader:
-    """Cuts a byte stream into frames, however the bytes arrive."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[FromEngine]:
-        """The frames that `data` completes. FrameError: the stream is broken and must not be read further."""
-        buffer = self._buffer
-        buffer += data
-        offset = 0
-        try:
-            while len(buffer) - offset >= _HEADER_BYTES:
-                start = offset + _HEADER_BYTES
-                length = int.from_bytes(buffer[offset:start], "big")
-                if length > _MAX_FRAME_BYTES:
-                    raise FrameError(f"frame of {length} bytes")
-                if len(buffer) - start < length:
-                    break
-                offset = start + length
-                yield _decode(bytes(buffer[start:offset]))
-        finally:
-            del buffer[:offset]
-
-
-def _decode(body: bytes) -> FromEngine:
-    try:
-        return _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FrameError(f"unreadable frame: {error}") from None

@@ -1,5 +1,5 @@
 // The frames between the gateway and this process: a 4-byte big-endian length, then a msgpack map whose `t` names the
-// frame. The gateway's side is wire.py; the frames in tests/fixtures/frames are checked against both.
+// frame. The gateway's side is wire.py and framing.py; the frames in tests/fixtures/frames are checked against both.
 
 import { Packr } from 'msgpackr';
 
