@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.support.commands import Run, command, started
 
 from wahub import __version__
 
@@ -20,16 +20,9 @@ exit 1
 """
 
 
-def wahub(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def wahub(*arguments: str, cwd: Path, run: Run = command, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command in an empty environment and directory, so that no setting of this machine counts."""
-    return subprocess.run(
-        [sys.executable, "-m", "wahub", *arguments],
-        cwd=cwd,
-        env={"PATH": os.environ["PATH"], "HOME": str(cwd), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return run(cwd, *arguments, **environment)
 
 
 @pytest.fixture
@@ -46,13 +39,13 @@ def offline_node(tmp_path: Path) -> Path:
 
 
 def test_version(tmp_path: Path) -> None:
-    said = wahub("--version", cwd=tmp_path)
+    said = wahub("--version", cwd=tmp_path, run=started)
     assert (said.returncode, said.stdout) == (0, f"wahub {__version__}\n")
 
 
-@pytest.mark.parametrize("command", [["serve"], ["sandbox"], ["demo"], ["doctor"], ["engines", "install"]])
-def test_each_command_explains_itself(command: list[str], tmp_path: Path) -> None:
-    said = wahub(*command, "--help", cwd=tmp_path)
+@pytest.mark.parametrize("asked", [["serve"], ["sandbox"], ["demo"], ["doctor"], ["engines", "install"]])
+def test_each_command_explains_itself(asked: list[str], tmp_path: Path) -> None:
+    said = wahub(*asked, "--help", cwd=tmp_path)
     assert said.returncode == 0
     assert "--help" in said.stdout
 
@@ -71,7 +64,12 @@ def test_help_loads_no_server() -> None:
 def test_an_engine_that_cannot_be_fetched_ends_with_4_and_says_why(tmp_path: Path, offline_node: Path) -> None:
     cache = tmp_path / "cache"
     said = wahub(
-        "engines", "install", "baileys", cwd=tmp_path, WAHUB_NODE=str(offline_node), WAHUB_CACHE_DIR=str(cache)
+        "engines",
+        "install",
+        "baileys",
+        cwd=tmp_path,
+        WAHUB_NODE=str(offline_node),
+        WAHUB_CACHE_DIR=str(cache),
     )
     assert said.returncode == 4
     assert said.stdout == ""
@@ -81,7 +79,13 @@ def test_an_engine_that_cannot_be_fetched_ends_with_4_and_says_why(tmp_path: Pat
 
 def test_serve_without_an_engine_ends_with_4(tmp_path: Path, offline_node: Path) -> None:
     said = wahub(
-        "serve", "--port", "0", cwd=tmp_path, WAHUB_NODE=str(offline_node), WAHUB_CACHE_DIR=str(tmp_path / "cache")
+        "serve",
+        "--port",
+        "0",
+        cwd=tmp_path,
+        run=started,
+        WAHUB_NODE=str(offline_node),
+        WAHUB_CACHE_DIR=str(tmp_path / "cache"),
     )
     assert said.returncode == 4
     assert "registry was not reached" in said.stderr
@@ -98,7 +102,12 @@ def test_a_bad_setting_ends_with_2(tmp_path: Path) -> None:
 def test_doctor_says_what_to_do(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         said = wahub(
-            "doctor", "--json", cwd=tmp_path, PORT=str(taken.getsockname()[1]), WAHUB_CACHE_DIR=str(tmp_path / "cache")
+            "doctor",
+            "--json",
+            cwd=tmp_path,
+            run=started,
+            PORT=str(taken.getsockname()[1]),
+            WAHUB_CACHE_DIR=str(tmp_path / "cache"),
         )
     checks = {check["check"]: check for check in map(json.loads, said.stdout.splitlines())}
 

@@ -94,6 +94,9 @@ class Fork:
     """`wahub …` in a child of the process that forks, its output in files; used like `subprocess.Popen`."""
 
     def __init__(self, arguments: Sequence[str], directory: Path, env: Mapping[str, str], out: Path, err: Path) -> None:
+        # Here and not in the child: whoever has this object may read them.
+        for path in (out, err):
+            path.write_bytes(b"")
         paths = {"directory": str(directory), "out": str(out.absolute()), "err": str(err.absolute())}
         self._forks = _forks()
         self._code: int | None = None
@@ -158,10 +161,10 @@ def _become(request: dict[str, Any]) -> None:
     os.setsid()
     for number, path, flags in (
         (0, os.devnull, os.O_RDONLY),
-        (1, request["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
-        (2, request["err"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        (1, request["out"], os.O_WRONLY),
+        (2, request["err"], os.O_WRONLY),
     ):
-        opened = os.open(path, flags, 0o600)
+        opened = os.open(path, flags)
         os.dup2(opened, number)
         os.close(opened)
     os.environ.clear()

