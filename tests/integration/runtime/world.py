@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine, FakeLink
+from tests.support.stores import make_store
 
 from wahub.adapters.local_wakeup import LocalWakeup
 from wahub.adapters.sql.database import open_database
@@ -57,26 +58,59 @@ class Watched:
 
     def __init__(self, store: Database) -> None:
         self._store = store
-        self.busy = 0
         self.failing = False
+        self.writes = 0
+        """So many are over; while there is no new one, nothing reads differently."""
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def busy(self) -> bool:
+        return self._busy > 0
+
+    async def idle(self) -> None:
+        """Wait until nobody waits for it."""
+        await self._idle.wait()
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         if self.failing:
             raise StoreBusyError("a test says so")
-        return await self._counted(self._store.write(work))
+        try:
+            return await self._counted(self._store.write(work))
+        finally:
+            self.writes += 1
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         return await self._counted(self._store.read(work))
 
     async def _counted(self, asked: Awaitable[T]) -> T:
-        self.busy += 1
+        self._busy += 1
+        self._idle.clear()
         try:
             return await asked
         finally:
-            self.busy -= 1
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
 
     async def close(self) -> None:
         await self._store.close()
+
+
+def watch_threads() -> set[asyncio.Future[Any]]:
+    """What this loop has handed to threads from now on and is not back yet."""
+    loop, away = asyncio.get_running_loop(), set[asyncio.Future[Any]]()
+    hand_over = loop.run_in_executor
+
+    def noted(*arguments: Any) -> asyncio.Future[Any]:
+        future = hand_over(*arguments)
+        away.add(future)
+        future.add_done_callback(away.discard)
+        return future
+
+    loop.run_in_executor = noted  # type: ignore[method-assign, assignment]
+    return away
 
 
 class World:
@@ -84,7 +118,8 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()
-        self._url = f"sqlite:///{folder / 'wahub.db'}"
+        self._file = folder / "wahub.db"
+        self._url = f"sqlite:///{self._file}"
         self.restored: list[tuple[int, int]] = []
         self._numbers = itertools.count(1)
         self.settings = RuntimeSettings(
@@ -95,6 +130,7 @@ class World:
         self.farewells: list[tuple[InstanceId, tuple[QueueId, ...]]] = []
         self.database: Watched
         self._task: asyncio.Task[None] | None = None
+        self._away = watch_threads()
 
     async def while_down(self, work: Callable[[Tx], T]) -> T:
         """What was written last before the process died, and nobody acted on."""
@@ -111,6 +147,7 @@ class World:
 
     async def prepare(self) -> None:
         """All but the loops: HTTP answers already, the engine is not up yet."""
+        make_store(self._file)
         self.database = Watched(open_database(self._url, self.clock))
         self.engine = FakeEngine(self.clock.monotonic)
         self.engine.on_open = self._does
@@ -171,10 +208,15 @@ class World:
 
     async def rest(self) -> None:
         """Let everything happen that happens at this instant of the clock."""
+        # What the loop has yet to run says it exactly; to let it turn a few dozen times costs a system call for each.
+        ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
         calm = 0
-        while calm < 20:
-            calm = 0 if self.database.busy else calm + 1
-            await asyncio.sleep(0.0005 if self.database.busy else 0)
+        while calm < 3:
+            if self._away:
+                await asyncio.wait(self._away, return_when=asyncio.FIRST_COMPLETED)
+            await self.database.idle()
+            await asyncio.sleep(0)
+            calm = 0 if self.database.busy or self._away or ready else calm + 1
 
     async def pass_time(self, seconds: float) -> None:
         """Let so much time pass, waking each sleeper at its moment."""
