@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import {
-	mkdtempSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync, writeFileSync
+	appendFileSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync,
+	writeFileSync
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,6 +49,27 @@ class Folder {
 
 	get files() {
 		return readdirSync(this.path).sort();
+	}
+
+	/** What stayed of files in which something says nothing. */
+	get damaged() {
+		return this.files.filter(name => name.endsWith('.damaged')).map(name => join(this.path, name));
+	}
+
+	/** Writes so many messages, one after the other. @returns {Promise<{path: string, bytes: Buffer, at: number[]}>} `at`: where each begins */
+	async filled(count, key = null) {
+		const spool = this.spool(key);
+		const at = [];
+		for (let index = 0; index < count; index += 1) {
+			at.push(index ? statSync(this.log).size : 0);
+			await spool.write(SEQ + index, message(`M${index}`));
+		}
+		return { path: this.log, bytes: readFileSync(this.log), at };
+	}
+
+	/** What an opening finds. */
+	async keys(key = null) {
+		return (await this.load(key)).map(({ entry }) => entry.key);
 	}
 
 	/** The only file. */
@@ -131,9 +153,9 @@ test('spool: damage of any byte is seen, nothing is thrown, and nothing is delet
 			entries.forEach(({ entry }) => assert.ok(entry.envelope.message_id));
 			if (entries.length === 0) {
 				assert.equal(folder.reported.length, 1);
-				assert.deepEqual(readFileSync(`${path}.damaged`), Buffer.from(bytes));
+				assert.deepEqual(folder.damaged.map(copy => readFileSync(copy)), [Buffer.from(bytes)]);
 			}
-			rmSync(`${path}.damaged`, { force: true });
+			folder.damaged.forEach(copy => rmSync(copy));
 		}
 		writeFileSync(path, whole);
 		assert.equal((await folder.load(key))[0].entry.key, 'M1');
@@ -171,6 +193,98 @@ test('spool: of a file that ends too early, what comes before is told', async ()
 			folder.files.forEach(name => rmSync(join(folder.path, name)));
 		}
 	}
+});
+
+test('spool: of a file in which any byte is damaged, every other message is told, and none vanishes', async () => {
+	const folder = new Folder();
+	const { path, bytes, at } = await folder.filled(3);
+	for (const place of bytes.keys()) {
+		const struck = at.findLastIndex(start => start <= place);
+		for (const value of [bytes[place] ^ 1, bytes[place] ^ 0x80]) {
+			writeFileSync(path, bytes.with(place, value));
+			const keys = await folder.keys();
+			const others = ['M0', 'M1', 'M2'].filter((_, index) => index !== struck);
+			assert.deepEqual(keys.filter(key => key.startsWith('M')), others, `byte ${place}`);
+			assert.ok(keys.length === 3 || folder.damaged.length === 1, `byte ${place}`);
+			folder.damaged.forEach(copy => rmSync(copy));
+		}
+	}
+});
+
+test('spool: zeros that a loss of power left are no damage', async () => {
+	const folder = new Folder();
+	const { path } = await folder.filled(2);
+	appendFileSync(path, Buffer.alloc(1_000_000));
+	const again = folder.spool(null);
+	assert.equal((await again.load(text => folder.reported.push(text))).length, 2);
+	await again.remove(SEQ);
+	assert.deepEqual([await folder.keys(), folder.damaged, folder.reported], [['M1'], [], []]);
+});
+
+test('spool: one copy of what is damaged takes no other copy\'s place, and the same damage makes no second one', async () => {
+	const folder = new Folder();
+	const { path, bytes } = await folder.filled(2);
+	const tail = Buffer.from('no record at all');
+	// The sequence of the first is none.
+	writeFileSync(path, Buffer.concat([bytes.with(11, 1), tail]));
+	for (let opening = 0; opening < 3; opening += 1) {
+		assert.deepEqual(await folder.keys(), ['M1']);
+	}
+	const copies = folder.damaged.map(copy => readFileSync(copy));
+	assert.deepEqual(copies.map(copy => copy.includes('text of M0')), [true, true]);
+	assert.deepEqual(copies.map(copy => copy.includes(tail)).sort(), [false, true]);
+});
+
+test('spool: no name and no damage leads to sequences that are not exact', async () => {
+	const folder = new Folder();
+	const { path, bytes } = await folder.filled(1);
+	bytes.writeBigUInt64LE(9_500_000_000_000_000n, 4);
+	writeFileSync(path, bytes);
+	writeFileSync(join(folder.path, '99999999999999999999.bak'), '');
+	const spool = folder.spool(null);
+	await spool.load(() => {});
+	const [one, two] = [spool.nextSequence(), spool.nextSequence()];
+	assert.ok(one < two && Number.isSafeInteger(two));
+	assert.equal(String(one).length, 16);
+});
+
+test('spool: what is no file of ours does not keep a link from opening', async () => {
+	const folder = new Folder();
+	await folder.filled(1);
+	mkdirSync(join(folder.path, `${SEQ + 1}.log`));
+	mkdirSync(join(folder.path, `${SEQ + 2}`));
+	assert.deepEqual(await folder.keys(), ['M0']);
+	assert.equal(folder.reported.length, 2);
+});
+
+test('spool: a folder that somebody removed is made again, and hinders no end', async () => {
+	const folder = new Folder();
+	const spool = folder.spool(null);
+	await spool.write(SEQ, message('M0'));
+	rmSync(folder.path, { recursive: true });
+	await spool.write(SEQ + 1, message('M1'));
+	assert.deepEqual(await folder.keys(), ['M1']);
+	await spool.remove(SEQ);
+	await spool.remove(SEQ + 1);
+	rmSync(folder.path, { recursive: true });
+	spool.close();
+});
+
+test('spool: a link that ended holds no file open, also when it ended while it looked', async () => {
+	const folder = new Folder();
+	await folder.filled(2);
+	const before = readdirSync('/proc/self/fd').length;
+	const ended = folder.spool(null);
+	const loading = ended.load(() => {});
+	ended.close();
+	assert.deepEqual(await loading, []);
+	const other = folder.spool(null);
+	await other.load(() => {});
+	await other.setAside(SEQ, 'foreign');
+	other.close();
+	assert.equal(readdirSync('/proc/self/fd').length, before);
+	assert.deepEqual(folder.files, [`${SEQ}.foreign`, `${SEQ}.log`]);
+	assert.deepEqual(await folder.keys(), ['M1']);
 });
 
 test('spool: what left is not told again, and nothing of it stays when none waits', async () => {

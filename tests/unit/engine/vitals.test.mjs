@@ -154,6 +154,27 @@ test('backlog: thousands are handled in turn, and one that is told late does not
 	assert.equal(backlog.since, null);
 });
 
+test('backlog: what is finished behind one that is told for long does not pile up', () => {
+	const { backlog, attrs } = withMessages('first');
+	const done = backlog.reporting(attrs[0]);
+	for (let index = 0; index < 20_000; index += 1) {
+		const one = { id: `M${index}` };
+		backlog.note(one);
+		backlog.read(...ack(one));
+	}
+	assert.equal(backlog.entries.size, 1);
+	assert.ok(backlog.queue.length < 2_000);
+	done();
+	assert.deepEqual([backlog.since, backlog.queue.length], [null, 0]);
+});
+
+test('backlog: a stanza that is noted twice is one', () => {
+	const { backlog, attrs } = withMessages('A');
+	backlog.note(attrs[0]);
+	backlog.read(...ack(attrs[0]));
+	assert.deepEqual([backlog.since, backlog.has('A')], [null, false]);
+});
+
 test('backlog: messages are handled in turn, so those before a finished one are finished', () => {
 	const { backlog, attrs } = withMessages('A', 'B', 'C');
 	backlog.read(...ack(attrs[1]));

@@ -12,7 +12,7 @@
 export const ACK_LOG = 'sent ack';
 export const RECEIPT_LOG = 'sending receipt for messages';
 
-/** So many that are finished wait at the front of the queue before it is written anew. */
+/** So many that are finished may stand in the queue before it is written anew. */
 const HOLES = 1024;
 
 /** A queue, with the stanzas by their attributes and by their ids beside it: ten thousand may wait. */
@@ -20,10 +20,14 @@ export class Backlog {
 	/** @param {() => number} now */
 	constructor(now) {
 		this.now = now;
-		/** Oldest first; those that are finished go when they come to the front. @type {Entry[]} */
+		/** Oldest first; those that are finished go later, many at once. @type {Entry[]} */
 		this.queue = [];
 		/** Where the queue begins: an array that is shifted thousands of times moves thousands of entries each time. */
 		this.head = 0;
+		/** Of those before it nothing is left to do here: Baileys is through with them. */
+		this.passed = 0;
+		/** How many in the queue are finished. */
+		this.holes = 0;
 		/** @type {Map<object, Entry>} */
 		this.entries = new Map();
 		/** Two stanzas may have one id. @type {Map<string, Entry[]>} */
@@ -40,7 +44,10 @@ export class Backlog {
 
 	/** A message stanza came. @param {object} attrs */
 	note(attrs) {
-		const entry = { attrs, since: this.now(), reporting: false, finished: false };
+		if (this.entries.has(attrs)) {
+			return;
+		}
+		const entry = { attrs, since: this.now(), reporting: false, passed: false, finished: false };
 		this.queue.push(entry);
 		this.entries.set(attrs, entry);
 		const same = this.byId.get(attrs.id);
@@ -77,12 +84,14 @@ export class Backlog {
 
 	/** It, and all before it. @param {Entry | undefined} entry one that waits, or none */
 	finished(entry) {
-		if (!entry) {
+		if (!entry || entry.passed) {
 			return;
 		}
 		const through = [];
-		for (let at = this.head; through.at(-1) !== entry; at++) {
-			through.push(this.queue[at]);
+		for (this.passed = Math.max(this.passed, this.head); !entry.passed; this.passed += 1) {
+			const one = this.queue[this.passed];
+			one.passed = true;
+			through.push(one);
 		}
 		through.filter(one => !one.reporting).forEach(one => this.remove(one));
 	}
@@ -104,24 +113,34 @@ export class Backlog {
 			this.turn = this.now();
 			this.advance();
 		}
+		this.tidy();
 	}
 
 	advance() {
 		while (this.head < this.queue.length && this.queue[this.head].finished) {
 			this.head += 1;
 		}
-		if (this.head === this.queue.length || this.head > HOLES) {
-			this.queue = this.queue.slice(this.head);
+	}
+
+	/** Also when the oldest is told for long, those behind it do not pile up. */
+	tidy() {
+		this.holes += 1;
+		if (this.entries.size === 0 || (this.holes > HOLES && this.holes > this.entries.size)) {
+			this.queue = this.queue.filter(entry => !entry.finished);
 			this.head = 0;
+			this.passed = this.queue.filter(entry => entry.passed).length;
+			this.holes = 0;
 		}
 	}
 
 	clear() {
 		this.queue = [];
 		this.head = 0;
+		this.passed = 0;
+		this.holes = 0;
 		this.entries.clear();
 		this.byId.clear();
 	}
 }
 
-/** @typedef {{attrs: {id: string}, since: number, reporting: boolean, finished: boolean}} Entry */
+/** @typedef {{attrs: {id: string}, since: number, reporting: boolean, passed: boolean, finished: boolean}} Entry */

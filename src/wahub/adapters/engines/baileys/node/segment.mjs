@@ -7,14 +7,18 @@
 // One file for many messages, because to make one costs some 300 µs where many come and go (ext4 gives no number of a file
 // away again for five seconds, and looks for another), an append 3 and a truncation 10.
 
-import { closeSync, fdatasync, ftruncateSync, openSync, readFileSync, unlinkSync, writeSync } from 'node:fs';
+import {
+	closeSync, fdatasync, fstatSync, ftruncateSync, openSync, readFileSync, readSync, unlinkSync, writeSync
+} from 'node:fs';
 import { promisify } from 'node:util';
 import { crc32 } from 'node:zlib';
 
 const HEAD_BYTES = 12;
 const CRC_BYTES = 4;
-/** Microseconds since 1970, for the next 200 years. */
-const SEQUENCE_DIGITS = 16;
+const LEAST_BYTES = HEAD_BYTES + CRC_BYTES;
+/** Sequences are microseconds since 1970: these are of the years 2001 and 2255, and far from numbers that are not exact. */
+const EARLIEST = 1_000_000_000_000_000;
+export const LATEST = 9_000_000_000_000_000;
 /** Bytes after which a link begins another file, so that one message that waits does not keep many that have left. */
 export const MOST_BYTES = 256 * 1024;
 const datasync = promisify(fdatasync);
@@ -38,8 +42,9 @@ export class Segment {
 		this.waiting = new Map();
 	}
 
-	get isFull() {
-		return this.size >= MOST_BYTES;
+	/** Whether it is full, or somebody removed it: then what is appended would be gone with the process. */
+	get isOver() {
+		return this.size >= MOST_BYTES || fstatSync(this.fd).nlink === 0;
 	}
 
 	/** @param {number} seq @param {Buffer} payload not empty */
@@ -84,67 +89,110 @@ export class Segment {
 	}
 
 	/**
-	 * Those that wait, in the order they were written. `whole`: as it was written, as far as the CRC tells. What comes after
-	 * the last record is cut off; if it, or a record, says nothing at all, the file is `damaged`, and `keep` gets it before.
+	 * Those that wait, in the order they were written. `whole`: as it was written, as far as the CRC tells; each that is whole
+	 * is found, whatever stands before it. What comes after the last record is cut off. If something other than zeros, which
+	 * a loss of power leaves, says nothing at all, `keep` gets the file up to there before that.
 	 * @param {(bytes: Buffer) => void} keep
 	 * @returns {{seq: number, payload: Buffer, whole: boolean}[]}
 	 */
 	read(keep) {
 		const bytes = readFileSync(this.fd);
+		const used = bytes.findLastIndex(byte => byte !== 0) + 1;
 		let at = 0;
-		let damaged = false;
-		for (let next = endOf(bytes, at); next !== null; next = endOf(bytes, at)) {
-			damaged = !this.take(bytes, at, next - CRC_BYTES) || damaged;
+		let lost = 0;
+		/** Where the next record begins that is whole. */
+		let ahead = 0;
+		while (at < used) {
+			let next = endOf(bytes, at);
+			if (!isWhole(bytes, at, next)) {
+				ahead = ahead > at ? ahead : nextWhole(bytes, at + 1);
+				next = Math.min(next, ahead);
+			}
+			if (next === Infinity) {
+				lost = bytes.length;
+				break;
+			}
+			if (next - at < LEAST_BYTES || !this.take(bytes, at, next - CRC_BYTES)) {
+				lost = next;
+			}
 			at = next;
 		}
-		if (damaged || bytes.subarray(at).some(byte => byte !== 0)) {
-			keep(bytes);
+		if (lost > 0) {
+			keep(bytes.subarray(0, lost));
 		}
 		ftruncateSync(this.fd, at);
 		this.size = at;
 		return [...this.waiting].map(([seq, { from, to, whole }]) => ({ seq, payload: bytes.subarray(from, to), whole }));
 	}
 
-	/** One record. @returns {boolean} whether it says anything */
+	/** One record. @returns {boolean} whether it says anything, and takes no other's place */
 	take(bytes, at, to) {
 		const from = at + HEAD_BYTES;
 		const seq = Number(bytes.readBigUInt64LE(at + 4));
-		const whole = crc32(bytes.subarray(at, to)) === bytes.readUInt32LE(to);
-		if (!whole && (from === to || this.waiting.has(seq) || String(seq).length !== SEQUENCE_DIGITS)) {
+		const whole = isWhole(bytes, at, to + CRC_BYTES);
+		const isNew = !this.waiting.has(seq);
+		if (!whole && (from === to || !isNew || seq < EARLIEST || seq > LATEST)) {
 			return false;
 		}
 		if (from === to) {
 			this.waiting.delete(seq);
-		} else {
-			this.waiting.set(seq, { from, to, whole });
+			return true;
 		}
-		return true;
+		this.waiting.set(seq, { from, to, whole });
+		return isNew;
 	}
 
 	/** @param {number} seq that waits here */
 	payloadOf(seq) {
 		const { from, to } = this.waiting.get(seq);
-		return readFileSync(this.path).subarray(from, to);
+		const payload = Buffer.alloc(to - from);
+		readSync(this.fd, payload, 0, payload.length, from);
+		return payload;
 	}
 
 	close() {
-		closeSync(this.fd);
+		try {
+			closeSync(this.fd);
+		} catch {
+			// It is closed all the same, and a link must be able to end.
+		}
 	}
 
-	/** None waits. */
+	/** This link is done with it: what waits stays for the next one. */
+	end() {
+		return this.waiting.size === 0 ? this.remove() : this.close();
+	}
+
+	/** None waits. A file that stays all the same goes when the next link opens. */
 	remove() {
 		this.close();
-		unlinkSync(this.path);
+		try {
+			unlinkSync(this.path);
+		} catch {
+			// Somebody removed it.
+		}
 	}
 }
 
-/** Where the record that begins there ends; null if it does not end. */
+/** Where the record that begins there says that it ends; Infinity if that is not in the file. */
 function endOf(bytes, at) {
-	if (bytes.length - at < HEAD_BYTES + CRC_BYTES) {
-		return null;
+	const end = bytes.length - at < LEAST_BYTES ? Infinity : at + LEAST_BYTES + bytes.readUInt32LE(at);
+	return end > bytes.length ? Infinity : end;
+}
+
+function isWhole(bytes, at, end) {
+	return end !== Infinity && crc32(bytes.subarray(at, end - CRC_BYTES)) === bytes.readUInt32LE(end - CRC_BYTES);
+}
+
+/** Where the first whole record from there on begins; Infinity if there is none. */
+function nextWhole(bytes, from) {
+	for (let at = from; at + LEAST_BYTES <= bytes.length; at++) {
+		const seq = bytes.readUInt32LE(at + 8) * 2 ** 32 + bytes.readUInt32LE(at + 4);
+		if (seq >= EARLIEST && seq <= LATEST && isWhole(bytes, at, endOf(bytes, at))) {
+			return at;
+		}
 	}
-	const end = at + HEAD_BYTES + bytes.readUInt32LE(at) + CRC_BYTES;
-	return end > bytes.length ? null : end;
+	return Infinity;
 }
 
 function record(seq, payload) {

@@ -8,14 +8,15 @@
 // Nothing is deleted that was not stored by the gateway. What cannot be read (another key, none, or damage) stands for a
 // message that cannot be told: whoever loads it sets it aside, in a file of its own, <sequence>.unreadable. Each opening tries
 // those again, for the right key may be back. What can be read and not told is `.untellable`, and stays so; of a file in which
-// not even the messages can be told apart a copy stays, `.damaged`. Earlier versions kept each message in a file of its own.
+// which parts say nothing at all a copy stays, `.damaged`. Earlier versions kept each message in a file of its own.
 
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
-import { mkdirSync, unlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { readdir, readFile, rename, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { Packr } from 'msgpackr';
-import { Segment } from './segment.mjs';
+import { LATEST, Segment } from './segment.mjs';
 
 const packr = new Packr({ useRecords: false, encodeUndefinedAsNil: true, int64AsType: 'number' });
 const PLAIN = 0;
@@ -27,6 +28,8 @@ const TAG_BYTES = 16;
 const LONGEST_ID = 255;
 const FILE = /^(\d{16})(\.unreadable)?$/;
 const SEGMENT = /^\d{16}\.log$/;
+/** It is there, and not for us; trying again soon would change nothing. */
+const NO_ENTRY = new Set(['EACCES', 'EISDIR', 'ENOENT', 'EPERM']);
 /** The gateway may have died before it wrote down that a message is missing: so long it is told anew at each opening. */
 const TOLD_AGAIN_MS = 86_400_000;
 
@@ -58,7 +61,7 @@ export class Spool {
 	}
 
 	/**
-	 * It is there when this settles. An error leaves nothing of it.
+	 * It is there when this settles; after an error, perhaps.
 	 * @param {number} seq @param {object} entry
 	 */
 	async write(seq, entry) {
@@ -76,9 +79,13 @@ export class Spool {
 		if (this.closed) {
 			throw new Error('link closed');
 		}
-		if (!this.segment || this.segment.isFull) {
+		if (!this.segment || this.segment.isOver) {
+			const before = this.segment;
 			mkdirSync(this.directory, { recursive: true, mode: 0o700 });
 			this.segment = Segment.create(join(this.directory, `${nameOf(seq)}.log`));
+			if (before) {
+				this.let(before);
+			}
 		}
 		return this.segment;
 	}
@@ -108,7 +115,9 @@ export class Spool {
 		const path = join(this.directory, nameOf(seq));
 		const segment = this.places.get(seq);
 		if (segment) {
-			writeFileSync(`${path}.${ending}`, segment.payloadOf(seq), { mode: 0o600, flush: this.flush });
+			const part = `${path}.${ending}.part`;
+			writeFileSync(part, segment.payloadOf(seq), { mode: 0o600, flush: this.flush });
+			renameSync(part, `${path}.${ending}`);
 			await this.remove(seq);
 		} else {
 			await rename(path, `${path}.${ending}`).catch(ignoreMissing);
@@ -125,27 +134,43 @@ export class Spool {
 		for (const part of names.filter(name => name.endsWith('.part'))) {
 			await unlink(join(this.directory, part)).catch(ignoreMissing);
 		}
-		const entries = names.filter(name => SEGMENT.test(name)).flatMap(name => this.loadSegment(name, report));
-		for (const [file, name, aside] of names.map(name => name.match(FILE)).filter(Boolean)) {
-			const entry = await this.loadFile(name, join(this.directory, file), aside !== undefined);
-			if (entry) {
-				entries.push({ seq: Number(name), entry });
-			}
+		const entries = [];
+		for (const file of names.filter(name => SEGMENT.test(name) || FILE.test(name))) {
+			entries.push(...(await this.loadAny(file, report)));
 		}
 		entries.sort((one, other) => one.seq - other.seq);
-		this.last = Math.max(this.last, ...names.map(name => Number.parseInt(name, 10) || 0), entries.at(-1)?.seq ?? 0);
+		const known = [...names.map(name => Number.parseInt(name, 10)), ...entries.map(({ seq }) => seq)];
+		this.last = known.reduce((last, seq) => (seq > last && seq <= LATEST ? seq : last), this.last);
 		if (!this.key && entries.some(({ entry }) => entry.encrypted)) {
 			report('received messages are encrypted and WAHUB_ENCRYPTION_KEY is not set: they wait in the spool');
 		}
 		return entries;
 	}
 
+	/** What cannot even be opened must not keep the link from opening. @param {string} file */
+	async loadAny(file, report) {
+		try {
+			if (this.closed) {
+				return []; // meanwhile: nobody would close the file
+			}
+			return SEGMENT.test(file) ? this.loadSegment(file, report) : await this.loadFile(...file.match(FILE));
+		} catch (error) {
+			if (!NO_ENTRY.has(error.code)) {
+				throw error;
+			}
+			report(`a file in the spool cannot be opened: what waits there is not told (${error.code})`);
+			return [];
+		}
+	}
+
 	/** @param {string} file @param {(problem: string) => void} report */
 	loadSegment(file, report) {
 		const segment = Segment.open(join(this.directory, file));
-		const records = segment.read(bytes => {
+		const records = this.read(segment, bytes => {
 			report('a file of received messages is damaged: a copy stays in the spool, as .damaged');
-			writeFileSync(`${segment.path}.damaged`, bytes, { mode: 0o600 });
+			// Damage that is found again makes the same copy; no copy takes the place of another.
+			const copy = `${segment.path}.${crc32(bytes).toString(16)}.damaged`;
+			writeFileSync(copy, bytes, { mode: 0o600, flush: this.flush });
 		});
 		const entries = records.map(({ seq, payload, whole }) => {
 			this.places.set(seq, segment);
@@ -159,8 +184,18 @@ export class Spool {
 		return entries;
 	}
 
-	/** @param {string} name @param {string} path @param {boolean} aside whether it was set aside before */
-	async loadFile(name, path, aside) {
+	read(segment, keep) {
+		try {
+			return segment.read(keep);
+		} catch (error) {
+			segment.close();
+			throw error;
+		}
+	}
+
+	/** @param {string} file @param {string} name @param {string | undefined} aside whether it was set aside before */
+	async loadFile(file, name, aside) {
+		const path = join(this.directory, file);
 		const bytes = await readFile(path);
 		const entry = this.unpack(name, bytes);
 		if (entry) {
@@ -168,10 +203,10 @@ export class Spool {
 				await rename(path, join(this.directory, name));
 			}
 			this.settled.add(Number(name));
-			return entry;
+			return [{ seq: Number(name), entry }];
 		}
 		const isOld = aside && Date.now() - (await stat(path)).ctimeMs > TOLD_AGAIN_MS;
-		return isOld ? null : unread(name, bytes);
+		return isOld ? [] : [{ seq: Number(name), entry: unread(name, bytes) }];
 	}
 
 	/** @param {string} name @param {Buffer} payload @returns {object | null} null: it cannot be read */
@@ -187,10 +222,7 @@ export class Spool {
 	/** Nothing is written or removed any more. What waits stays. */
 	close() {
 		this.closed = true;
-		new Set([this.segment, ...this.places.values()]).forEach(segment => segment?.close());
-		if (this.segment?.waiting.size === 0) {
-			unlinkSync(this.segment.path);
-		}
+		new Set([this.segment, ...this.places.values()]).forEach(segment => segment?.end());
 		this.segment = null;
 		this.places.clear();
 	}
