@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,54 @@ HOOK = "https://hooks.example.com/wahub"
 PHONE = "201224885551"
 
 
+class _Apps:
+    """Applications that one test after the other has: to make the routes of one takes longer than most tests here.
+
+    All that it does goes to the deps of the test that has it. What it reads when it is made are settings, so those are
+    the same. One that has counted something is not given away again.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[ApiSettings, list[_App]] = {}
+
+    @contextmanager
+    def one(self, deps: ApiDeps) -> Iterator[_App]:
+        free = self._free.setdefault(deps.settings, [])
+        app = free.pop() if free else _App(deps)
+        app.deps.now = deps
+        yield app
+        if not app.has_counted:
+            app.deps.now = None
+            free.append(app)
+
+
+class _Deps:
+    """Stands for the deps of the test that has the application."""
+
+    now: ApiDeps | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.now, name)
+
+
+class _App:
+    """An application; notes whether it did what it remembers: the metrics rise, and the streams are counted."""
+
+    def __init__(self, deps: ApiDeps) -> None:
+        self.deps = _Deps()
+        self.deps.now = deps
+        self.has_counted = False
+        self._api = build_api(self.deps)  # type: ignore[arg-type]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"].endswith(("/metrics", "/stream")):
+            self.has_counted = True
+        await self._api(scope, receive, send)
+
+
+_apps = _Apps()
+
+
 class Edge:
     """The deps of one edge, clients that speak to it, and ways to change what it finds in the store."""
 
@@ -47,10 +96,13 @@ class Edge:
     def with_settings(self, **changes: Any) -> None:
         self.deps = dataclasses.replace(self.deps, settings=dataclasses.replace(self.deps.settings, **changes))
 
-    def client(self, **options: Any) -> httpx.AsyncClient:
+    @asynccontextmanager
+    async def client(self, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
         """A client of an edge with the present settings."""
-        transport = httpx.ASGITransport(build_api(self.deps))
-        return httpx.AsyncClient(transport=transport, base_url="http://localhost:3000", **options)
+        with _apps.one(self.deps) as app:
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost:3000", **options) as made:
+                yield made
 
     async def write(self, work: Callable[[Tx], Any]) -> Any:
         return await self.deps.database.write(work)
