@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from wahub.ports.engine import Closed, LinkSpec, Opened, Paired, QrShown, SendAc
 from wahub.sandbox.serve import Addresses
 
 _entropy = itertools.count(1)
+_accounts = itertools.count(1)
 
 
 def new_message_id() -> MessageId:
@@ -80,6 +82,10 @@ class Account:
     proxy: str | None = None
     options: EngineOptions = field(default_factory=EngineOptions)
     watcher: Watcher | None = None
+    instance: InstanceId = field(default_factory=lambda: InstanceId(f"account-{next(_accounts)}"))
+    """Another one in each test: an engine that saw them all cannot take one for the other."""
+    spool: Path | None = None
+    """What the engine that it was last connected by keeps of its messages."""
 
     @property
     def link(self) -> Any:
@@ -89,7 +95,8 @@ class Account:
     async def connect(self, engine: BaileysEngine, term: float = 60.0) -> Watcher:
         self.epoch += 1
         until = time.monotonic() + term
-        spec = LinkSpec(InstanceId(f"account-{self.number}"), self.epoch, until, self.proxy, self.options)
+        spec = LinkSpec(self.instance, self.epoch, until, self.proxy, self.options)
+        self.spool = engine._settings.spool_dir / self.instance
         self.watcher = Watcher(await engine.open(spec, self.vault))
         return self.watcher
 

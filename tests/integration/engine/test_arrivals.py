@@ -155,15 +155,14 @@ async def test_statuses_are_left_out(account: Account, box: Box) -> None:
 
 
 async def test_statuses_are_told_when_they_are_wanted(
-    start_engine: StartEngine, box: Box, box_settings: BaileysSettings
+    start_engine: StartEngine, box: Box, away: Account, box_settings: BaileysSettings
 ) -> None:
-    account = Account(box, "15550001111")
-    await account.pair(await start_engine(box_settings, statuses=True))
+    watcher = await away.login(await start_engine(box_settings, statuses=True))
     await box.phone(PEER)
-    await _say(box, PEER, account.number, text="so that we know each other")
-    await _told(account.watcher, 1)
+    await _say(box, PEER, away.number, text="so that we know each other")
+    await _told(watcher, 1)
     await _say(box, PEER, "status@broadcast", text="my day")
-    status = (await _told(account.watcher, 2))[1]
+    status = (await _told(watcher, 2))[1]
     assert (status["chat"], status["sender_phone"], status["text"]) == ("status@broadcast", PEER, "my day")
     assert (status["chat_phone"], status["chat_lid"]) == (None, None)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.network import Account, Box, new_message_id
 from tests.integration.engine.waiting import until
@@ -24,25 +26,27 @@ POLL = Poll("Come?", ("yes", "no"), multiple=False, secret=bytes(range(32)))
 
 
 class Scene:
-    """An account, somebody who writes to it, and an engine that dies when it takes the next message."""
+    """An account, somebody who writes to it, an engine, and others that die when they take the next message."""
 
-    def __init__(self, box: Box, account: Account, start_engine: StartEngine, settings: BaileysSettings) -> None:
+    def __init__(
+        self,
+        box: Box,
+        account: Account,
+        engine: BaileysEngine,
+        start_engine: StartEngine,
+        settings: BaileysSettings,
+    ) -> None:
         self.box = box
         self.account = account
-        self.engine: BaileysEngine | None = None
+        self._engine = engine
         self._start = start_engine
-        self._settings = settings
+        # What the dead one leaves is found by the one that goes on.
+        self._settings = replace(settings, spool_dir=engine._settings.spool_dir)
         self.peer = PEER
         self.group = ""
         self.poll = ""
         self.stored: set[str] = set()
         """Messages that were acknowledged; the gateway knows them when they come again."""
-
-    async def restart(self, fault: str | None = None) -> None:
-        """Another engine process, that dies at this point."""
-        if self.engine is not None:
-            await self.engine.stop()
-        self.engine = await self._start(self._settings, fault=fault)
 
     async def say(self, to: str, **what: Any) -> str:
         return str((await self.box.post(f"phones/{self.peer}/send", to=to, **what))["messageId"])
@@ -96,23 +100,24 @@ class Scene:
 
     async def dies(self, point: str, kind: str) -> str:
         """The message of that kind that was being taken when the process died."""
-        await self.restart(point)
-        watcher = await self.account.login(self.engine)
+        await self.account.link.close()
+        dying = await self._start(self._settings, fault=point)
+        watcher = await self.account.login(dying)
         await watcher.first(CaughtUp)
         message = await self.arrive(kind)
         assert (await watcher.first(Closed)).reason is Disconnect.ENGINE_DIED
-        watcher = await self.account.login(self.engine)
+        await dying.stop()
+        watcher = await self.account.login(self._engine)
         await watcher.first(CaughtUp)
         return message
 
 
-@pytest.fixture
-async def scene(box: Box, start_engine: StartEngine, box_settings: BaileysSettings) -> Scene:
-    scene = Scene(box, Account(box, "15550001111"), start_engine, box_settings)
-    await scene.restart()
-    await scene.account.pair(scene.engine)
+@pytest_asyncio.fixture(loop_scope="session")
+async def scene(
+    box: Box, account: Account, engine: BaileysEngine, start_engine: StartEngine, box_settings: BaileysSettings
+) -> Scene:
     await box.phone(PEER)
-    return scene
+    return Scene(box, account, engine, start_engine, box_settings)
 
 
 def _expected(kind: str) -> tuple[str, str | None]:

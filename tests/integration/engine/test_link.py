@@ -33,7 +33,9 @@ from wahub.ports.engine import (
 PEER = "15550002222"
 
 
-async def test_pairs_logs_in_and_catches_up(account: Account) -> None:
+async def test_pairs_logs_in_and_catches_up(engine: BaileysEngine, box: Box) -> None:
+    account = Account(box, "15550001111")
+    await account.pair(engine)
     opened = await account.watcher.first(Opened)
     assert opened.me.phone == account.number
     assert opened.me.lid
@@ -85,7 +87,7 @@ async def test_own_phone_s_messages_are_marked(account: Account, box: Box) -> No
 
 
 async def test_an_unacknowledged_message_is_replayed_until_it_is(
-    account: Account, box: Box, engine: BaileysEngine, box_settings: BaileysSettings
+    account: Account, box: Box, engine: BaileysEngine
 ) -> None:
     await box.phone(PEER)
     await box.post(f"phones/{PEER}/send", to=account.number, text="keep me")
@@ -95,8 +97,7 @@ async def test_an_unacknowledged_message_is_replayed_until_it_is(
     replayed = await again.first(Inbound)
     assert replayed == first
     account.link.ack_inbound(replayed.seq)
-    spool = box_settings.spool_dir / f"account-{account.number}"
-    await until(lambda: not spooled(spool))
+    await until(lambda: not spooled(account.spool))
     await account.link.close()
     third = await account.login(engine)
     await third.first(CaughtUp)
@@ -117,12 +118,13 @@ async def test_what_came_while_away_is_reported_before_caught_up(
     assert watcher.seen.index(watcher.all(CaughtUp)[0]) > watcher.seen.index(watcher.all(Inbound)[-1])
 
 
-async def test_comes_back_after_the_process_is_killed(account: Account, box: Box, engine: BaileysEngine) -> None:
+async def test_comes_back_after_the_process_is_killed(away: Account, box: Box, own_engine: BaileysEngine) -> None:
     await box.phone(PEER)
-    os.kill(engine.pids[0], signal.SIGKILL)
-    assert (await account.watcher.first(Closed)).reason is Disconnect.ENGINE_DIED
-    await account.login(engine)
-    assert await account.send(PEER, "again") == SendAcked()
+    await away.login(own_engine)
+    os.kill(own_engine.pids[0], signal.SIGKILL)
+    assert (await away.watcher.first(Closed)).reason is Disconnect.ENGINE_DIED
+    await away.login(own_engine)
+    assert await away.send(PEER, "again") == SendAcked()
 
 
 @pytest.mark.parametrize(
@@ -172,20 +174,21 @@ async def test_codes_that_run_out(start_engine: StartEngine, box: Box, box_setti
     assert len({code.text for code in shown}) == len(shown) > 1
 
 
-async def test_ack_errors_and_silence(start_engine: StartEngine, box: Box, box_settings: BaileysSettings) -> None:
+async def test_ack_errors_and_silence(
+    start_engine: StartEngine, box: Box, away: Account, box_settings: BaileysSettings
+) -> None:
     engine = await start_engine(box_settings, ack_timeout=0.7)
-    account = Account(box, "15550001111")
-    await account.pair(engine)
+    await away.login(engine)
     await box.phone(PEER)
-    assert await account.send(PEER, "warm") == SendAcked()
+    assert await away.send(PEER, "warm") == SendAcked()
     await box.fault({"stanza": "message"}, ackError={"code": 463})
-    assert await account.send(PEER, "locked") == SendRefused(463)
+    assert await away.send(PEER, "locked") == SendRefused(463)
     await box.fault({"stanza": "message"}, noAck={})
-    assert await account.send(PEER, "silence") == SendUncertain("ack_timeout")
+    assert await away.send(PEER, "silence") == SendUncertain("ack_timeout")
     await box.fault({"stanza": "message"}, lateAck={"ms": 1000})
     late = new_message_id()
-    assert await account.send(PEER, "late", late) == SendUncertain("ack_timeout")
-    await until(lambda: Acked(late, None) in account.watcher.seen)
+    assert await away.send(PEER, "late", late) == SendUncertain("ack_timeout")
+    await until(lambda: Acked(late, None) in away.watcher.seen)
 
 
 async def test_nobody_there_is_permanent(account: Account) -> None:
@@ -204,29 +207,29 @@ async def test_a_send_when_the_connection_breaks_is_uncertain(account: Account, 
     assert await sending == SendUncertain("link_closed")
 
 
-async def test_the_process_dies_during_a_send(account: Account, box: Box, engine: BaileysEngine) -> None:
+async def test_the_process_dies_during_a_send(away: Account, box: Box, own_engine: BaileysEngine) -> None:
     await box.phone(PEER)
+    await away.login(own_engine)
     await box.fault({"stanza": "message"}, noAck={})
-    sending = asyncio.create_task(account.send(PEER, "gone?"))
+    sending = asyncio.create_task(away.send(PEER, "gone?"))
     await box.received(PEER, 1)
-    os.kill(engine.pids[0], signal.SIGKILL)
+    os.kill(own_engine.pids[0], signal.SIGKILL)
     assert await sending == SendUncertain("engine_died")
 
 
-async def test_an_expired_term_sends_nothing(account: Account, box: Box, engine: BaileysEngine) -> None:
+async def test_an_expired_term_sends_nothing(away: Account, box: Box, own_engine: BaileysEngine) -> None:
     """The process is frozen over the end of the term: the send that waits in its pipe must not leave when it wakes."""
     await box.phone(PEER)
-    await account.link.close()
-    await account.login(engine, term=1.5)
-    assert await account.send(PEER, "in time") == SendAcked()
-    pid = engine.pids[0]
+    await away.login(own_engine, term=1.5)
+    assert await away.send(PEER, "in time") == SendAcked()
+    pid = own_engine.pids[0]
     os.kill(pid, signal.SIGSTOP)
-    sending = asyncio.create_task(account.send(PEER, "too late"))
+    sending = asyncio.create_task(away.send(PEER, "too late"))
     await asyncio.sleep(1.6)
     os.kill(pid, signal.SIGCONT)
     result = await sending
     assert isinstance(result, SendNotStarted)
     assert result.link_lost
-    assert (await account.watcher.first(Closed)).reason is Disconnect.TERM_EXPIRED
+    assert (await away.watcher.first(Closed)).reason is Disconnect.TERM_EXPIRED
     assert [message["text"] for message in await box.received(PEER, 1)] == ["in time"]
     assert (await box.get("stats"))["messages"]["accepted"] == 1

@@ -11,6 +11,7 @@ from tests.integration.engine.waiting import until
 
 from wahub.adapters.engines.baileys import process, wire
 from wahub.adapters.engines.baileys.engine import BaileysEngine
+from wahub.adapters.engines.baileys.settings import BaileysSettings
 from wahub.ports.engine import CaughtUp, Inbound, SendAcked
 
 PEER = "15550002222"
@@ -25,20 +26,19 @@ async def _vitals(engine: BaileysEngine) -> wire.Pong:
 
 
 async def test_closed_links_leave_nothing_behind(
-    start_engine: StartEngine, box: Box, box_settings: object, monkeypatch: pytest.MonkeyPatch
+    start_engine: StartEngine, away: Account, box_settings: BaileysSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "_PING_SECONDS", 0.02)
     engine = await start_engine(box_settings)
-    account = Account(box, "15550001111")
-    await account.pair(engine)
+    await away.login(engine)
     await until(lambda: engine.vitals)
 
     async def cycles(count: int) -> tuple[wire.Pong, int]:
         """The last vitals, and the least heap seen: what is left when garbage was just collected."""
         least = engine.vitals[0].heap
         for _ in range(count):
-            await account.login(engine)
-            await account.link.close()
+            await away.login(engine)
+            await away.link.close()
             least = min(least, engine.vitals[0].heap)
         last = await _vitals(engine)
         return last, min(least, last.heap)

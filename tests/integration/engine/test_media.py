@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from tests.integration.engine.network import Account, Box
 from tests.support.proxies import HttpProxy, Proxy, Socks5Proxy, proxy_running
 
@@ -49,7 +50,7 @@ def left_in(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.glob("file*"))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def server(box: Box) -> AsyncIterator[httpx.AsyncClient]:
     """The media server, as anybody reaches it."""
     trust = ssl.create_default_context(cafile=box.addresses.ca_file)
@@ -145,18 +146,19 @@ async def test_a_file_comes_through_the_proxy_of_its_account(
 
 
 async def test_a_large_file_costs_the_engine_no_memory(
-    box: Box, account: Account, engine: BaileysEngine, tmp_path: Path
+    box: Box, away: Account, own_engine: BaileysEngine, tmp_path: Path
 ) -> None:
     data = content(20_000_000)
-    found = await sent(box, account, data)
+    await away.login(own_engine)
+    found = await sent(box, away, data)
     # Once for what is loaded with the first download.
-    assert (await account.link.fetch(found.ref, tmp_path / "first", 0)).error is None
-    before = _peak(engine.pids[0])
-    answers = await asyncio.gather(*(account.link.fetch(found.ref, tmp_path / str(at), 0) for at in range(8)))
+    assert (await away.link.fetch(found.ref, tmp_path / "first", 0)).error is None
+    before = _peak(own_engine.pids[0])
+    answers = await asyncio.gather(*(away.link.fetch(found.ref, tmp_path / str(at), 0) for at in range(8)))
     assert [answer.error for answer in answers] == [None] * 8
     assert all((tmp_path / str(at)).read_bytes() == data for at in range(8))
     # 160 MB came by, four files at a time. What is garbage already counts, too.
-    assert _peak(engine.pids[0]) - before < 120_000_000
+    assert _peak(own_engine.pids[0]) - before < 120_000_000
 
 
 def _peak(pid: int) -> int:

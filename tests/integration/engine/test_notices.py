@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.network import Account, Box
 from tests.integration.engine.waiting import Watcher, spooled, until, until_asked
@@ -22,7 +23,7 @@ LONG_ENOUGH_MS = 400
 """For what must not happen: much longer than it takes when it does happen."""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def people(box: Box) -> None:
     for number in (OWNER, MEMBER):
         await box.phone(number)
@@ -201,27 +202,30 @@ HAPPENINGS = pytest.mark.parametrize(
 @HAPPENINGS
 @pytest.mark.usefixtures("people")
 async def test_a_crash_between_spool_and_ack_tells_it_once(
-    start_engine: StartEngine, box: Box, box_settings: BaileysSettings, happen: Happening, kind: str
+    start_engine: StartEngine,
+    box: Box,
+    away: Account,
+    box_settings: BaileysSettings,
+    happen: Happening,
+    kind: str,
 ) -> None:
     engine = await start_engine(box_settings, fault="after_spool:2")
-    account = Account(box, "15550001111")
-    await account.pair(engine)
-    await account.watcher.first(CaughtUp)
-    await _group(box, account)
-    account.link.ack_inbound((await account.watcher.first(Inbound)).seq)
-    await until_asked(lambda: _answered(box, account, "notification"))
-    before = await _answered(box, account, kind)
-    await happen(box, account)
-    assert (await account.watcher.first(Closed)).reason is Disconnect.ENGINE_DIED
-    assert await _answered(box, account, kind) == before
-    watcher = await account.login(engine)
+    await away.login(engine)
+    await away.watcher.first(CaughtUp)
+    await _group(box, away)
+    away.link.ack_inbound((await away.watcher.first(Inbound)).seq)
+    await until_asked(lambda: _answered(box, away, "notification"))
+    before = await _answered(box, away, kind)
+    await happen(box, away)
+    assert (await away.watcher.first(Closed)).reason is Disconnect.ENGINE_DIED
+    assert await _answered(box, away, kind) == before
+    watcher = await away.login(engine)
     await watcher.first(CaughtUp)
-    await until_asked(lambda: _more(box, account, kind, len(before)))
+    await until_asked(lambda: _more(box, away, kind, len(before)))
     assert len(watcher.all(Inbound)) == 1
-    account.link.ack_inbound(watcher.all(Inbound)[0].seq)
-    spool = box_settings.spool_dir / f"account-{account.number}"
-    await until(lambda: not spooled(spool))
-    again = await _login_again(account, engine)
+    away.link.ack_inbound(watcher.all(Inbound)[0].seq)
+    await until(lambda: not spooled(away.spool))
+    again = await _login_again(away, engine)
     assert again.all(Inbound) == []
 
 
@@ -254,11 +258,11 @@ async def test_what_the_gateway_has_not_stored_is_told_again(
 @HAPPENINGS
 @pytest.mark.usefixtures("people")
 async def test_a_spool_that_cannot_be_written_acknowledges_nothing(
-    account: Account, box: Box, engine: BaileysEngine, box_settings: BaileysSettings, happen: Happening, kind: str
+    account: Account, box: Box, engine: BaileysEngine, happen: Happening, kind: str
 ) -> None:
     await _group(box, account)
     account.link.ack_inbound((await account.watcher.first(Inbound)).seq)
-    spool = box_settings.spool_dir / f"account-{account.number}"
+    spool = account.spool
     await until(lambda: not spooled(spool))
     before = await _answered(box, account, kind)
     await account.link.close()

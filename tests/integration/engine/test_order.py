@@ -58,13 +58,12 @@ async def test_the_keys_are_committed_before_the_frame_leaves(account: Account, 
 
 
 async def test_without_our_repository_the_frame_leaves_first(
-    start_engine: StartEngine, box: Box, box_settings: BaileysSettings, without_order: Path
+    start_engine: StartEngine, box: Box, away: Account, box_settings: BaileysSettings, without_order: Path
 ) -> None:
     """The test above can fail: this is what it would see. If this fails, Baileys has changed its order."""
     engine = await start_engine(box_settings, directory=without_order)
-    account = Account(box, "15550001111")
-    await account.pair(engine)
-    assert await _frame_while_keys_wait(account, box)
+    await away.login(engine)
+    assert await _frame_while_keys_wait(away, box)
 
 
 @pytest.mark.parametrize("harm", ["broken", "fenced"])
@@ -108,12 +107,10 @@ async def _wait_receipts(box: Box, account: Account, message_id: str) -> list[st
     return []
 
 
-async def test_the_message_is_spooled_before_its_keys_and_both_before_its_receipt(
-    account: Account, box: Box, box_settings: BaileysSettings
-) -> None:
+async def test_the_message_is_spooled_before_its_keys_and_both_before_its_receipt(account: Account, box: Box) -> None:
     await box.phone(PEER)
     await account.watcher.first(CaughtUp)
-    spool = box_settings.spool_dir / f"account-{account.number}"
+    spool = account.spool
     account.vault.waiting.clear()
     account.vault.gate.clear()
     sent = await box.post(f"phones/{PEER}/send", to=account.number, text="spool me")
@@ -143,11 +140,11 @@ async def _let_other_writes_pass(account: Account, reached: Callable[[], object]
 
 
 async def test_a_spool_that_cannot_be_written_acknowledges_nothing(
-    account: Account, box: Box, engine: BaileysEngine, box_settings: BaileysSettings
+    account: Account, box: Box, engine: BaileysEngine
 ) -> None:
     await box.phone(PEER)
     await account.watcher.first(CaughtUp)
-    in_the_way = box_settings.spool_dir / f"account-{account.number}"
+    in_the_way = account.spool
     in_the_way.write_text("a file where the directory should be")
     sent = await box.post(f"phones/{PEER}/send", to=account.number, text="not lost")
     closed = await account.watcher.first(Closed)
@@ -163,67 +160,69 @@ async def test_a_spool_that_cannot_be_written_acknowledges_nothing(
     [("after_spool", False), ("after_key_commit", True), ("after_key_commit", False), ("after_receipt", False)],
 )
 async def test_a_received_message_survives_a_crash(
-    start_engine: StartEngine, box: Box, box_settings: BaileysSettings, point: str, first_contact: bool
+    start_engine: StartEngine,
+    box: Box,
+    away: Account,
+    box_settings: BaileysSettings,
+    point: str,
+    first_contact: bool,
 ) -> None:
     engine = await start_engine(box_settings, fault=f"{point}:{1 if first_contact else 2}")
-    account = Account(box, "15550001111")
-    await account.pair(engine)
-    await account.watcher.first(CaughtUp)
+    await away.login(engine)
+    await away.watcher.first(CaughtUp)
     await box.phone(PEER)
     if not first_contact:
-        await box.post(f"phones/{PEER}/send", to=account.number, text="before")
-        account.link.ack_inbound((await account.watcher.first(Inbound)).seq)
-    sent = await box.post(f"phones/{PEER}/send", to=account.number, text="survive")
-    assert (await account.watcher.first(Closed)).reason is Disconnect.ENGINE_DIED
-    watcher = await account.login(engine)
+        await box.post(f"phones/{PEER}/send", to=away.number, text="before")
+        away.link.ack_inbound((await away.watcher.first(Inbound)).seq)
+    sent = await box.post(f"phones/{PEER}/send", to=away.number, text="survive")
+    assert (await away.watcher.first(Closed)).reason is Disconnect.ENGINE_DIED
+    watcher = await away.login(engine)
     await watcher.first(CaughtUp)
     received = [event.body["text"] for event in watcher.all(Inbound)]
     assert received == ["survive"]
-    receipts = await _wait_receipts(box, account, sent["messageId"])
+    receipts = await _wait_receipts(box, away, sent["messageId"])
     assert "retry" not in receipts
     assert "inactive" in receipts
     stats = await box.get("stats")
     assert stats["violations"] == []
     # The ratchet still works, both ways.
-    await box.post(f"phones/{PEER}/send", to=account.number, text="after")
+    await box.post(f"phones/{PEER}/send", to=away.number, text="after")
     assert (await watcher.first(Inbound, after=1)).body["text"] == "after"
-    assert await account.send(PEER, "and back") == SendAcked()
+    assert await away.send(PEER, "and back") == SendAcked()
 
 
 async def test_after_wire_the_message_is_out(
-    start_engine: StartEngine, box: Box, box_settings: BaileysSettings
+    start_engine: StartEngine, box: Box, away: Account, box_settings: BaileysSettings
 ) -> None:
     engine = await start_engine(box_settings, fault="after_wire")
-    account = Account(box, "15550001111")
-    await account.pair(engine)
+    await away.login(engine)
     await box.phone(PEER)
     identity = new_message_id()
-    await account.send(PEER, "out", identity)
-    assert (await account.watcher.first(Closed)).reason is Disconnect.ENGINE_DIED
+    await away.send(PEER, "out", identity)
+    assert (await away.watcher.first(Closed)).reason is Disconnect.ENGINE_DIED
     assert (await box.received(PEER, 1))[0]["messageId"] == identity
-    await account.login(engine)
-    assert await account.send(PEER, "out", identity) == SendAcked()
+    await away.login(engine)
+    assert await away.send(PEER, "out", identity) == SendAcked()
     assert (await box.received(PEER, 2))[1]["duplicate"]
 
 
 async def test_the_spool_is_encrypted_when_there_is_a_key(
-    start_engine: StartEngine, box: Box, box_settings: BaileysSettings
+    start_engine: StartEngine, box: Box, away: Account, box_settings: BaileysSettings
 ) -> None:
     engine = await start_engine(box_settings, encryption_key=b"a key of any length")
-    account = Account(box, "15550001111")
-    await account.pair(engine)
+    await away.login(engine)
     await box.phone(PEER)
-    await box.post(f"phones/{PEER}/send", to=account.number, text="hidden words")
-    await account.watcher.first(Inbound)
-    [path] = (box_settings.spool_dir / f"account-{account.number}").iterdir()
+    await box.post(f"phones/{PEER}/send", to=away.number, text="hidden words")
+    await away.watcher.first(Inbound)
+    [path] = away.spool.iterdir()
     assert b"hidden words" not in path.read_bytes()
-    assert account.number.encode() not in path.read_bytes()
+    assert away.number.encode() not in path.read_bytes()
     await engine.stop()
     engine = await start_engine(box_settings, encryption_key=b"a key of any length")
-    assert (await (await account.login(engine)).first(Inbound)).body["text"] == "hidden words"
+    assert (await (await away.login(engine)).first(Inbound)).body["text"] == "hidden words"
     path.write_bytes(path.read_bytes()[:-1])
-    await account.link.close()
-    await (await account.login(engine)).first(CaughtUp)
+    await away.link.close()
+    await (await away.login(engine)).first(CaughtUp)
     # A file that ends too early: not even the messages in it can be told apart.
     assert [file.suffix for file in path.parent.iterdir()] == [".damaged"]
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 import pytest
+import pytest_asyncio
 from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.network import Account, Box
 from tests.integration.engine.waiting import until_asked
@@ -21,7 +22,7 @@ from wahub.ports.engine import Closed, Paired, QrShown, SendAcked
 NUMBER, PEER = "15550001111", "15550002222"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def unpaired(box: Box, engine: BaileysEngine) -> Account:
     """An account whose link shows a QR code."""
     account = Account(box, NUMBER, options=EngineOptions(device_name="A shop of mine"))

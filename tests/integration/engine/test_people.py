@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 
 import pytest
+from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.network import Account, Box, new_message_id
 from tests.integration.engine.waiting import until
 
+from wahub.adapters.engines.baileys.settings import BaileysSettings
 from wahub.domain.ids import ChatId
 from wahub.ports.engine import Acked, SendAcked, SendNotStarted, SendRefused, SendUncertain
 
@@ -122,16 +124,20 @@ async def test_every_refusal_has_its_code_and_the_link_goes_on(account: Account,
     assert [message["text"] for message in await box.received(PEER, 1)] == ["taken"]
 
 
-async def test_lost_late_and_dropped(account: Account, box: Box) -> None:
+async def test_lost_late_and_dropped(
+    start_engine: StartEngine, box: Box, away: Account, box_settings: BaileysSettings
+) -> None:
     """A lost ack was delivered, a late one is evidence, of a dropped message the phone knows nothing."""
+    await away.login(await start_engine(box_settings, ack_timeout=0.7))
     await box.phone(PEER)
+    assert await away.send(PEER, "so that we know each other") == SendAcked()
     lost, late, dropped = (new_message_id() for _ in range(3))
     await box.fault({"number": PEER}, noAck={})
-    assert await account.send(PEER, "lost", lost) == SendUncertain("ack_timeout")
-    await box.fault({"number": PEER}, lateAck={"ms": 5500})
-    assert await account.send(PEER, "late", late) == SendUncertain("ack_timeout")
-    await until(lambda: Acked(late, None) in account.watcher.seen)
+    assert await away.send(PEER, "lost", lost) == SendUncertain("ack_timeout")
+    await box.fault({"number": PEER}, lateAck={"ms": 1000})
+    assert await away.send(PEER, "late", late) == SendUncertain("ack_timeout")
+    await until(lambda: Acked(late, None) in away.watcher.seen)
     await box.fault({"number": PEER}, dropStanza={})
-    assert await account.send(PEER, "dropped", dropped) == SendUncertain("ack_timeout")
-    assert [message["messageId"] for message in await box.received(PEER, 2)] == [lost, late]
-    assert account.watcher.all(Acked) == [Acked(late, None)]
+    assert await away.send(PEER, "dropped", dropped) == SendUncertain("ack_timeout")
+    assert [message["messageId"] for message in await box.received(PEER, 3)][1:] == [lost, late]
+    assert away.watcher.all(Acked) == [Acked(late, None)]

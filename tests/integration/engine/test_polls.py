@@ -88,15 +88,16 @@ async def test_the_owner_s_own_vote(account: Account, box: Box) -> None:
 
 
 async def test_a_vote_is_read_after_both_processes_started_anew(
-    account: Account, box: Box, start_engine: StartEngine, engine: BaileysEngine, box_settings: BaileysSettings
+    away: Account, box: Box, start_engine: StartEngine, own_engine: BaileysEngine, box_settings: BaileysSettings
 ) -> None:
     await box.phone(PEER)
-    identity = await account.send_poll(PEER, SINGLE)
+    await away.login(own_engine)
+    identity = await away.send_poll(PEER, SINGLE)
     await box.received(PEER, 1)
-    await engine.stop()
-    await account.watcher.first(Closed)
+    await own_engine.stop()
+    await away.watcher.first(Closed)
     await _vote(box, identity, "no")
-    again = await account.login(await start_engine(box_settings))
+    again = await away.login(await start_engine(box_settings))
     await again.first(CaughtUp)
     [vote] = again.all(Inbound)
     assert (vote.body["poll_id"], vote.body["options"]) == (identity, ["no"])
@@ -104,17 +105,16 @@ async def test_a_vote_is_read_after_both_processes_started_anew(
 
 @pytest.mark.parametrize("fault", ["after_spool", "after_key_commit", "after_receipt"])
 async def test_a_vote_survives_a_crash_while_it_is_taken(
-    start_engine: StartEngine, box: Box, box_settings: BaileysSettings, fault: str
+    start_engine: StartEngine, box: Box, away: Account, box_settings: BaileysSettings, fault: str
 ) -> None:
     engine = await start_engine(box_settings, fault=fault)
-    account = Account(box, "15550001111")
-    await account.pair(engine)
+    await away.login(engine)
     await box.phone(PEER)
-    identity = await account.send_poll(PEER, SINGLE)
+    identity = await away.send_poll(PEER, SINGLE)
     await box.received(PEER, 1)
     await _vote(box, identity, "no")
-    await account.watcher.first(Closed)
-    again = await account.login(engine)
+    await away.watcher.first(Closed)
+    again = await away.login(engine)
     assert (await again.first(Inbound)).body["options"] == ["no"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
+import pytest_asyncio
 from tests.integration.engine.network import Account, Box
 from tests.integration.engine.waiting import until, until_asked
 
@@ -14,7 +14,7 @@ PEER = "15550002222"
 OTHER = "15550003333"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def online(box: Box, engine: BaileysEngine) -> Account:
     """A linked account that its owner wants to be available."""
     account = Account(box, "15550001111", options=EngineOptions(mark_online=True))

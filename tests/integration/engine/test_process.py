@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.vault import MemoryVault
 from tests.integration.engine.waiting import Watcher, is_running, until
@@ -33,11 +35,12 @@ def spec(name: str = "shop", seconds: float = 60.0) -> LinkSpec:
     return LinkSpec(InstanceId(name), 1, time.monotonic() + seconds)
 
 
-@pytest.fixture
-async def silent_server() -> str:
+@pytest_asyncio.fixture(loop_scope="session")
+async def silent_server() -> AsyncIterator[str]:
     """A WhatsApp that accepts connections and never says anything."""
     server = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(3600), "127.0.0.1", 0)
-    return BLACK_HOLE.format(port=server.sockets[0].getsockname()[1])
+    yield BLACK_HOLE.format(port=server.sockets[0].getsockname()[1])
+    server.close()
 
 
 async def test_starts_answers_and_ends(start_engine: StartEngine, engine_settings: BaileysSettings) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.network import Account, Box
@@ -29,7 +30,7 @@ KINDS = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def proxy(kind: type[Proxy]) -> AsyncIterator[Proxy]:
     async with proxy_running(kind("shop", PASSWORD)) as running:
         yield running

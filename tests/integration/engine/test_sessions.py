@@ -74,15 +74,14 @@ async def test_a_new_link_goes_on_with_the_session(account: Account, box: Box, e
 
 
 async def test_without_it_each_link_takes_new_keys(
-    start_engine: StartEngine, box: Box, box_settings: BaileysSettings, without_hiding: Path
+    start_engine: StartEngine, box: Box, away: Account, box_settings: BaileysSettings, without_hiding: Path
 ) -> None:
     """The test above can fail: this is what it would see. If this fails, Baileys keeps sessions by itself."""
     engine = await start_engine(box_settings, directory=without_hiding)
-    account = Account(box, "15550001111")
-    await account.pair(engine)
-    await _write_on_each_link(account, box, engine)
-    assert await _sessions(account, box, PEER) == LINKS
-    assert max((await _keys_taken(account, box)).values()) == LINKS
+    await away.login(engine)
+    await _write_on_each_link(away, box, engine)
+    assert await _sessions(away, box, PEER) == LINKS
+    assert max((await _keys_taken(away, box)).values()) == LINKS
 
 
 async def test_who_wrote_first_is_answered_in_that_session(account: Account, box: Box) -> None:

@@ -10,6 +10,7 @@ from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.network import Account, Box
 from tests.integration.engine.waiting import spooled, until
 
+from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.adapters.engines.baileys.settings import BaileysSettings
 from wahub.domain.instance import Disconnect
 from wahub.ports.engine import CaughtUp, Closed, Inbound, Missed
@@ -79,19 +80,18 @@ async def test_the_own_phone_sends_what_its_sender_does_not(account: Account, bo
 
 
 async def test_a_resent_message_survives_the_process(
-    start_engine: StartEngine, box: Box, box_settings: BaileysSettings
+    start_engine: StartEngine, box: Box, away: Account, box_settings: BaileysSettings
 ) -> None:
     engine = await start_engine(box_settings, fault="after_spool")
-    account = Account(box, "15550001111")
-    await account.pair(engine)
+    await away.login(engine)
     await box.phone(PEER)
-    await account.watcher.first(CaughtUp)
+    await away.watcher.first(CaughtUp)
     await box.fault({"number": PEER}, noRetry={})
-    await _corrupt(box, account)
-    message = await _say(box, PEER, account.number, text="from my phone")
-    assert (await account.watcher.first(Closed, timeout=20)).reason is Disconnect.ENGINE_DIED
-    assert account.watcher.all(Inbound) == []
-    watcher = await account.login(engine)
+    await _corrupt(box, away)
+    message = await _say(box, PEER, away.number, text="from my phone")
+    assert (await away.watcher.first(Closed, timeout=20)).reason is Disconnect.ENGINE_DIED
+    assert away.watcher.all(Inbound) == []
+    watcher = await away.login(engine)
     event = await watcher.first(Inbound)
     assert (event.body["message_id"], event.body["text"], event.body["sender_phone"]) == (
         message,
@@ -99,7 +99,7 @@ async def test_a_resent_message_survives_the_process(
         PEER,
     )
     await watcher.first(CaughtUp)
-    assert _texts(account) == ["from my phone"]
+    assert _texts(away) == ["from my phone"]
 
 
 async def test_a_second_copy_is_no_gap(account: Account, box: Box) -> None:
@@ -128,59 +128,52 @@ async def test_what_nobody_would_hear_of_is_no_gap(account: Account, box: Box, w
     assert account.watcher.all(Missed) == []
 
 
-async def test_what_another_account_left_is_not_told_as_ours(
-    start_engine: StartEngine, box: Box, box_settings: BaileysSettings
-) -> None:
+async def test_what_another_account_left_is_not_told_as_ours(box: Box, away: Account, engine: BaileysEngine) -> None:
     """The instance was linked to another number before its last message was stored."""
-    engine = await start_engine(box_settings)
-    account = Account(box, "15550001111")
-    await account.pair(engine)
+    await away.login(engine)
     await box.phone(PEER)
-    message = await _say(box, PEER, account.number, text="to the old number")
-    await account.watcher.first(Inbound)
-    await account.link.close()
-    spool = box_settings.spool_dir / f"account-{account.number}"
+    message = await _say(box, PEER, away.number, text="to the old number")
+    await away.watcher.first(Inbound)
+    await away.link.close()
     other = Account(box, OTHER)
     await other.pair(engine)
     await other.link.close()
-    spool.rename(box_settings.spool_dir / f"account-{OTHER}")
+    away.spool.rename(other.spool)
     watcher = await other.login(engine)
     await watcher.first(CaughtUp)
     assert watcher.all(Inbound) == []
     [missed] = watcher.all(Missed)
     assert (missed.message_id, missed.why) == (message, "other_account")
-    assert [path.suffix for path in (box_settings.spool_dir / f"account-{OTHER}").iterdir()] == [".foreign"]
+    assert [path.suffix for path in other.spool.iterdir()] == [".foreign"]
     await _say(box, PEER, OTHER, text="to the new number")
     assert (await watcher.first(Inbound)).body["text"] == "to the new number"
 
 
 @pytest.mark.parametrize("key", [b"another key", None], ids=["another key", "no key"])
 async def test_what_waits_in_the_spool_under_a_lost_key_is_missed_and_told_when_the_key_is_back(
-    start_engine: StartEngine, box: Box, box_settings: BaileysSettings, key: bytes | None
+    start_engine: StartEngine, box: Box, away: Account, box_settings: BaileysSettings, key: bytes | None
 ) -> None:
-    account = Account(box, "15550001111")
     engine = await start_engine(box_settings, encryption_key=b"the right key")
-    await account.pair(engine)
+    await away.login(engine)
     await box.phone(PEER)
-    message = await _say(box, PEER, account.number, text="nobody stored me")
+    message = await _say(box, PEER, away.number, text="nobody stored me")
     # What is not acknowledged stays in the spool.
-    await account.watcher.first(Inbound)
-    await account.link.close()
+    await away.watcher.first(Inbound)
+    await away.link.close()
     for _ in range(2):
         await engine.stop()
         engine = await start_engine(box_settings, encryption_key=key)
-        watcher = await account.login(engine)
+        watcher = await away.login(engine)
         await watcher.first(CaughtUp)
         [missed] = watcher.all(Missed)
         assert (missed.message_id, missed.chat, missed.sender, missed.why) == (message, "", "", "undecryptable")
         assert abs(missed.at - time.time()) < 120
         assert watcher.all(Inbound) == []
-        await account.link.close()
+        await away.link.close()
     await engine.stop()
-    watcher = await account.login(await start_engine(box_settings, encryption_key=b"the right key"))
+    watcher = await away.login(await start_engine(box_settings, encryption_key=b"the right key"))
     told = await watcher.first(Inbound)
     assert (told.body["message_id"], told.body["text"]) == (message, "nobody stored me")
     assert watcher.all(Missed) == []
-    account.link.ack_inbound(told.seq)
-    spool = box_settings.spool_dir / f"account-{account.number}"
-    await until(lambda: not spooled(spool))
+    away.link.ack_inbound(told.seq)
+    await until(lambda: not spooled(away.spool))

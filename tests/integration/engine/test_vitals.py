@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
-from tests.integration.engine.conftest import StartEngine
+import pytest_asyncio
+from tests.integration.engine.conftest import StartEngine, lent
 from tests.integration.engine.network import Account, Box
 from tests.integration.engine.waiting import until, until_asked
 
@@ -18,32 +21,47 @@ from wahub.ports.engine import CaughtUp, Closed, Inbound, Opened, Probe, SendAck
 PEER = "15550002222"
 
 
-@pytest.fixture(autouse=True)
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def talkative_engine(
+    shared_engine: BaileysEngine, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[BaileysEngine]:
     """Signs of life come with the answers to pings; here they come all the time."""
-    monkeypatch.setattr(process, "_PING_SECONDS", 0.02)
+    directory = tmp_path_factory.mktemp("talkative")
+    settings = replace(shared_engine._settings, run_dir=directory / "run", spool_dir=directory / "spool")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(process, "_PING_SECONDS", 0.02)
+        engine = BaileysEngine(settings)
+        await engine.start()
+        yield engine
+        await engine.stop()
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def engine(box: Box, talkative_engine: BaileysEngine) -> AsyncIterator[BaileysEngine]:
+    async with lent(talkative_engine) as engine:
+        yield engine
+
+
+@pytest.mark.usefixtures("talkative_engine")
 async def test_silence_is_seen_while_pings_go_unanswered(
-    start_engine: StartEngine, box: Box, box_settings: BaileysSettings
+    start_engine: StartEngine, box: Box, away: Account, box_settings: BaileysSettings
 ) -> None:
     before = time.monotonic()
     engine = await start_engine(box_settings, keep_alive=0.4)
-    account = Account(box, "15550001111")
-    await account.pair(engine)
-    link = account.link
+    await away.login(engine)
+    link = away.link
     assert before <= link.vitals.heard_at <= time.monotonic()
     first = link.vitals.heard_at
     await until(lambda: link.vitals.heard_at > first + 0.3)
     assert link.vitals.unhandled_since is None
     silent = time.monotonic()
-    await box.inject(account.number, silent={})
+    await box.inject(away.number, silent={})
     injected = time.monotonic()
     await until(lambda: link.vitals.unanswered_since)
     assert silent <= link.vitals.unanswered_since <= time.monotonic()
     assert link.vitals.heard_at <= injected
     since = link.vitals.unanswered_since
-    await account.watcher.first(Closed)
+    await away.watcher.first(Closed)
     assert link.vitals.unanswered_since == since
 
 

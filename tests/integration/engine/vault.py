@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from wahub.domain.errors import StaleLeaseError
 from wahub.domain.ids import ChatId, MessageId
@@ -13,8 +14,8 @@ from wahub.domain.session import KeyChanges, KeyName
 
 
 class MemoryVault:
-    def __init__(self) -> None:
-        self.values: dict[KeyName, bytes] = {}
+    def __init__(self, values: Mapping[KeyName, bytes] = MappingProxyType({})) -> None:
+        self.values: dict[KeyName, bytes] = dict(values)
         self.sent: dict[MessageId, tuple[ChatId, Content]] = {}
         self.polls: dict[MessageId, PollKey] = {}
         """Received ones."""
