@@ -37,6 +37,7 @@ _IMPORTED = (
     "wahub.adapters.sql.migrate",
     "wahub.cli.app",
     "wahub.cli.checks",
+    "wahub.cli.demo",
     "wahub.cli.gateway",
     "wahub.cli.idempotency_file",
     "wahub.cli.outbox_work",
