@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from wahub.domain.ids import MessageId, WorkerId
 from wahub.domain.inbox import Address, PollKey, Received, from_engine
 from wahub.domain.instance import Config
 from wahub.domain.lease import Lease
+from wahub.domain.thread import END
 from wahub.ports.store import Database, Tx
 from wahub.services import contact, inbox
 
@@ -217,3 +220,64 @@ async def test_what_is_about_nothing_is_stored_and_not_told(store: Database, lea
     assert [name for name, _ in await _events(store)] == ["message"]
     [head] = await store.read(lambda tx: tx.threads.heads(SHOP, (2**53, ""), 2, 0.0))
     assert head.message_id == "A1"
+
+
+class _Undone(Exception):
+    """No error: takes back what was written only to be looked at."""
+
+
+def _somebody(random: Random, number: int) -> Received:
+    """A message by one of few people, under few addresses and names: they become one, and change their numbers."""
+    phone, lid = random.choice(["4915551", "4915552", None]), random.choice(["9901", "9902", None])
+    known = {"sender_phone": phone, "sender_lid": lid}
+    jid = f"{phone}@s.whatsapp.net" if phone and random.random() < 0.6 else f"{lid or 9903}@lid"
+    direct = {"chat": jid, "chat_phone": phone, "chat_lid": lid}
+    return _received(
+        f"M{random.randrange(number + 1)}",  # some come twice
+        sender=jid,
+        push_name=random.choice(["Anna", "Ann", None]),
+        from_me=random.random() < 0.1,
+        **known,
+        **(direct if random.random() < 0.7 else {"chat": GROUP}),
+    )
+
+
+def _standing(tx: Tx) -> list[object]:
+    """All that receiving leaves."""
+    heads = tx.threads.heads(SHOP, (2**53, ""), 1_000, 0.0)
+    rows = [(row.message_id, head.key, row.author) for head in heads for row in _rows(tx, head.key)]
+    people = [tx.people.by_phone(SHOP, phone) for phone in ("4915551", "4915552")]
+    people += [tx.people.by_lid(SHOP, lid) for lid in ("9901", "9902", "9903")]
+    events = [(event.event_id, event.event, event.body) for event in tx.events.after(SHOP, 0, 1_000)]
+    return [heads, rows, people, events]
+
+
+def _rows(tx: Tx, key: str) -> list[Any]:
+    return list(tx.threads.received(SHOP, key, END, 0.0, 1_000))
+
+
+def _apart(tx: Tx, lease: Lease, received: Sequence[tuple[Received, str]], now: float) -> list[Received]:
+    return [one for one, event_id in received if inbox.ingest(tx, lease, one, now, event_id)]
+
+
+def _looked_at(found: list[list[object]], work: Callable[[Tx], list[Received]], tx: Tx) -> None:
+    found.append([work(tx), *_standing(tx)])
+    raise _Undone
+
+
+async def test_messages_that_are_stored_together_leave_what_each_by_itself_leaves(
+    store: Database, lease: Lease
+) -> None:
+    merged = 0
+    for seed in range(12):
+        random = Random(seed)
+        received = [(_somebody(random, number), f"e{number}") for number in range(25)]
+        found: list[list[object]] = []
+        for store_them in (_apart, inbox.ingest_all):
+            with pytest.raises(_Undone):
+                await store.write(
+                    partial(_looked_at, found, partial(store_them, lease=lease, received=received, now=START))
+                )
+        assert found[0] == found[1], seed
+        merged += "contact_merged" in str(found[0][-1])
+    assert merged > 3
