@@ -56,7 +56,7 @@ class Folder {
 		return this.files.filter(name => name.endsWith('.damaged')).map(name => join(this.path, name));
 	}
 
-	/** Writes so many messages, one after the other. @returns {Promise<{path: string, bytes: Buffer, at: number[]}>} `at`: where each begins */
+	/** Writes so many messages, one after the other; `at`: where each begins. */
 	async filled(count, key = null) {
 		const spool = this.spool(key);
 		const at = [];
@@ -255,6 +255,15 @@ test('spool: what is no file of ours does not keep a link from opening', async (
 	mkdirSync(join(folder.path, `${SEQ + 2}`));
 	assert.deepEqual(await folder.keys(), ['M0']);
 	assert.equal(folder.reported.length, 2);
+});
+
+test('replay: what cannot be set aside is missed all the same, and waits where it is', async () => {
+	const folder = new Folder();
+	await folder.spool(ONE).write(SEQ, message('M0'));
+	mkdirSync(join(folder.path, `${SEQ}.unreadable.part`));
+	assert.deepEqual((await folder.replay(TWO)).missed.map(({ id }) => id), ['M0']);
+	assert.deepEqual(folder.files, [`${SEQ}.log`, `${SEQ}.unreadable.part`]);
+	assert.deepEqual((await folder.replay(ONE)).told, ['text of M0']);
 });
 
 test('spool: a folder that somebody removed is made again, and hinders no end', async () => {

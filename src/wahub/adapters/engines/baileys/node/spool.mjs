@@ -116,8 +116,12 @@ export class Spool {
 		const segment = this.places.get(seq);
 		if (segment) {
 			const part = `${path}.${ending}.part`;
-			writeFileSync(part, segment.payloadOf(seq), { mode: 0o600, flush: this.flush });
-			renameSync(part, `${path}.${ending}`);
+			try {
+				writeFileSync(part, segment.payloadOf(seq), { mode: 0o600, flush: this.flush });
+				renameSync(part, `${path}.${ending}`);
+			} catch {
+				return; // A full disk keeps no link from opening: it stays where it waits, and the next one tries again.
+			}
 			await this.remove(seq);
 		} else {
 			await rename(path, `${path}.${ending}`).catch(ignoreMissing);
@@ -132,7 +136,7 @@ export class Spool {
 	async load(report) {
 		const names = ((await readdir(this.directory).catch(ignoreMissing)) ?? []).sort();
 		for (const part of names.filter(name => name.endsWith('.part'))) {
-			await unlink(join(this.directory, part)).catch(ignoreMissing);
+			await unlink(join(this.directory, part)).catch(() => {}); // it stays, and says nothing
 		}
 		const entries = [];
 		for (const file of names.filter(name => SEGMENT.test(name) || FILE.test(name))) {
