@@ -48,14 +48,14 @@ _IMPORTED = (
 
 
 class Forks:
-    """The process that forks. One for all tests of a test process: see `forks`."""
+    """The process that forks. One for all tests of a test process."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
             # -P: the modules beside this file are none that a command should find.
             [sys.executable, "-P", __file__],
             # No setting of this machine, as for a command that is started.
-            env={name: os.environ[name] for name in ("PATH", "HOME")},
+            env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
