@@ -348,14 +348,14 @@ test('arrivals: what an earlier link left is told, what another account left is 
 
 test('arrivals: what comes out of the offline queue is counted as it came', () => {
 	const { inbound } = scene();
-	assert.deepEqual([inbound.announced, inbound.received], [null, 0]);
-	inbound.announce({ message: '2' });
+	assert.deepEqual([inbound.offline.announced, inbound.offline.received], [null, 0]);
+	inbound.offline.announce({ message: '2' });
 	inbound.note(stanza({ ...PEER, offline: '0' }));
 	inbound.note(stanza({ ...PEER, id: 'M2', offline: '1' }));
 	inbound.note(stanza({ ...PEER, id: 'M3' }));
-	assert.deepEqual([inbound.announced, inbound.received], [2, 2]);
-	inbound.announce({});
-	assert.equal(inbound.announced, null);
+	assert.deepEqual([inbound.offline.announced, inbound.offline.received], [2, 2]);
+	inbound.offline.announce({});
+	assert.equal(inbound.offline.announced, null);
 });
 
 test('of a message beyond measure only where it came from is told', async () => {

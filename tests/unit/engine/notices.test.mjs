@@ -198,7 +198,7 @@ function stage(keys = keysWith({})) {
 	const offline = new Set();
 	const inbound = {
 		keepNotices: async (bodies, complete) => void (await complete, kept.push(...bodies)),
-		expect: stanza => offline.add(stanza),
+		offline: { expect: stanza => offline.add(stanza) },
 		passed: stanza => offline.delete(stanza)
 	};
 	const notices = new Notices({ me: () => ME, keys, inbound, hold: until => held.push(until), log: words => logged.push(words) });

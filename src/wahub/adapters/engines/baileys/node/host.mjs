@@ -75,7 +75,7 @@ export class Host {
 			case 'pair':
 				return void link.pairing.answer(frame);
 			case 'extend':
-				return link.extend(frame.until);
+				return link.term.extend(frame.until);
 			case 'inbound_ack':
 				return void link.inbound.acknowledged(frame.seq).catch(error => this.logError('spool file stays', error));
 			case 'watch':

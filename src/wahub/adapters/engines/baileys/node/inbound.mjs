@@ -6,6 +6,7 @@
 import { areJidsSameUser, decodeMessageNode, isJidNewsletter, isJidStatusBroadcast } from 'baileys';
 import { envelopeOf, ownPerson } from './addresses.mjs';
 import { reach } from './faults.mjs';
+import { OfflineQueue } from './offline_queue.mjs';
 import { decodePlaintext, read } from './reading.mjs';
 import { Reports } from './reports.mjs';
 import { resentIn } from './resent.mjs';
@@ -56,12 +57,7 @@ export class Inbound {
 		this.keyOfSequence = new Map();
 		/** @type {Set<string>} */
 		this.recent = new Set();
-		/** Messages of the offline queue that are not through yet. @type {Set<object>} */
-		this.offline = new Set();
-		this.onOfflineDone = null;
-		/** Messages that the server said were to come out of its offline queue, and those that came. */
-		this.announced = null;
-		this.received = 0;
+		this.offline = new OfflineQueue();
 	}
 
 	/** Report what an earlier link left. */
@@ -120,7 +116,7 @@ export class Inbound {
 			this.link.backlog.note(node.attrs);
 		}
 		if (node.attrs.offline !== undefined) {
-			this.received += 1;
+			this.offline.received += 1;
 		}
 		if (!Array.isArray(node.content)) {
 			return;
@@ -133,7 +129,7 @@ export class Inbound {
 		const stanza = { node, left: ciphertexts.length, parts: ciphertexts.length, failure: null };
 		ciphertexts.forEach((child, part) => this.stanzas.set(child.content, { stanza, part }));
 		if (node.attrs.offline !== undefined && ciphertexts.some(child => child.attrs.type !== 'msmsg')) {
-			this.offline.add(stanza);
+			this.offline.expect(stanza);
 		}
 		keepInLine(node);
 	}
@@ -148,11 +144,6 @@ export class Inbound {
 		} catch {
 			// No message, or the link has ended.
 		}
-	}
-
-	/** What the server says is to come. @param {{message?: string}} attrs of `offline_preview` */
-	announce({ message }) {
-		this.announced = Number.isSafeInteger(Number(message)) ? Number(message) : null;
 	}
 
 	/**
@@ -331,11 +322,7 @@ export class Inbound {
 		}
 	}
 
-	/** A stanza of the offline queue that is no message: through when `passed` is told. @param {{left: number}} stanza */
-	expect(stanza) {
-		this.offline.add(stanza);
-	}
-
+	/** A part of it is through. @param {{left: number}} stanza of a message or a notice */
 	passed(stanza) {
 		stanza.left -= 1;
 		if (stanza.left > 0) {
@@ -344,9 +331,7 @@ export class Inbound {
 		if (stanza.failure) {
 			this.missed(stanza);
 		}
-		if (this.offline.delete(stanza) && this.offline.size === 0) {
-			this.onOfflineDone?.();
-		}
+		this.offline.passed(stanza);
 	}
 
 	missed({ node, failure: { envelope, error } }) {
@@ -357,26 +342,14 @@ export class Inbound {
 		}
 	}
 
-	/**
-	 * Calls `done` when all messages of the offline queue seen so far are through, at the latest after `patience` ms, and
-	 * those of them that were read have been told.
-	 */
+	/** Calls `done` when the offline queue is through, at the latest after `patience` ms, and what was read of it has been told. */
 	whenOfflineDone(patience, done) {
-		const timer = setTimeout(() => this.onOfflineDone?.(), patience);
-		this.onOfflineDone = () => {
-			clearTimeout(timer);
-			this.onOfflineDone = null;
-			this.reports.after(done);
-		};
-		if (this.offline.size === 0) {
-			this.onOfflineDone();
-		}
+		this.offline.whenDone(patience, () => this.reports.after(done));
 	}
 
 	close() {
-		this.onOfflineDone = null;
 		this.reports.close();
-		this.offline.clear();
+		this.offline.close();
 		this.waiting.clear();
 		this.keyOfSequence.clear();
 		this.recent.clear();
@@ -388,7 +361,7 @@ export class Inbound {
  * a new contact, which has more to do, would be overtaken by the next, and the offline queue by live messages. All of
  * them go through that one line (source: Socket/messages-recv.js processNode, Utils/offline-node-processor.js).
  */
-function keepInLine(node) {
+export function keepInLine(node) {
 	node.attrs.offline ??= '0';
 }
 

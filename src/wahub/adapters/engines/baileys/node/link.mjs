@@ -16,6 +16,7 @@ import { Mappings } from './mappings.mjs';
 import { Media } from './media.mjs';
 import { Notices } from './notices.mjs';
 import { Pairing } from './pairing.mjs';
+import { closeSoon, letGo } from './parting.mjs';
 import { within } from './people.mjs';
 import { Presence } from './presence.mjs';
 import { forgetTransactions, quietEvents } from './quiet.mjs';
@@ -24,6 +25,7 @@ import { orderedRepository } from './repository.mjs';
 import { Requests } from './requests.mjs';
 import { Sends } from './sends.mjs';
 import { Spool } from './spool.mjs';
+import { Term } from './term.mjs';
 import { Vitals } from './vitals.mjs';
 import { Watching } from './watching.mjs';
 
@@ -40,7 +42,7 @@ export class Link {
 		this.id = frame.link;
 		this.epoch = frame.epoch;
 		this.instance = frame.instance;
-		this.deadline = frame.until;
+		this.term = new Term(frame.until, () => host.now(), () => this.abort('term_expired'));
 		this.browser = deviceOf(frame.device_name);
 		this.online = frame.mark_online ?? false;
 		this.ended = false;
@@ -107,7 +109,7 @@ export class Link {
 			tell: (type, fields) => this.tell(type, fields),
 			now: () => host.now()
 		});
-		this.watchTerm();
+		this.term.watch();
 	}
 
 	/** Report to the gateway. */
@@ -206,24 +208,10 @@ export class Link {
 	}
 
 	mayWrite() {
-		if (!this.ended && this.host.now() >= this.deadline) {
+		if (!this.ended && this.term.isOver) {
 			this.abort('term_expired');
 		}
 		return !this.ended;
-	}
-
-	/** @param {number} until ms of this process's clock */
-	extend(until) {
-		this.deadline = Math.max(this.deadline, until);
-	}
-
-	watchTerm() {
-		const left = this.deadline - this.host.now();
-		if (left <= 0) {
-			this.abort('term_expired');
-		} else {
-			this.termTimer = setTimeout(() => this.watchTerm(), Math.ceil(left));
-		}
 	}
 
 	/** End at once: the socket is destroyed, and nothing leaves any more. See Ending.decide. */
@@ -276,7 +264,7 @@ export class Link {
 		const verdict = this.ending.verdict(error, this.pairing.usedUp(error?.output?.statusCode));
 		this.ended = true;
 		this.login.resolve();
-		clearTimeout(this.termTimer);
+		this.term.close();
 		clearTimeout(this.handshakeTimer);
 		this.vitals.close();
 		this.presence?.close();
@@ -293,17 +281,12 @@ export class Link {
 		this.dismantle();
 	}
 
-	/** Let go of what Baileys would keep for a minute: the queries that still wait for an answer, with their timers. */
 	dismantle() {
-		const sock = this.sock;
+		const { sock } = this;
 		this.sock = null;
 		this.gate = null;
 		if (sock) {
-			sock.ws.on('error', () => {});
-			sock.ws.emit('error', new Error('link closed'));
-			sock.ws.removeAllListeners();
-			sock.ws.on('error', () => {});
-			sock.ev.removeAllListeners('creds.update');
+			letGo(sock);
 		}
 		this.aborting.abort();
 	}
@@ -312,7 +295,8 @@ export class Link {
 
 	listen() {
 		const { ev, ws } = this.sock;
-		this.closeSoon(ws);
+		const { offline } = this.inbound;
+		closeSoon(ws, CLOSE_PATIENCE_MS);
 		this.ending.listen(ws);
 		this.vitals.listen(this.sock);
 		this.pairing.listen(ws);
@@ -327,22 +311,12 @@ export class Link {
 			}
 		});
 		ws.prependListener('CB:success', () => this.onLogin());
-		ws.on('CB:ib,,offline_preview', node => this.inbound.announce(getBinaryNodeChild(node, 'offline_preview')?.attrs ?? {}));
+		ws.on('CB:ib,,offline_preview', node => offline.announce(getBinaryNodeChild(node, 'offline_preview')?.attrs ?? {}));
 		ws.on('CB:ib,,offline', node => this.onOffline(node));
 		// Baileys listens for it and then does nothing: the connection would hang.
 		ws.on('unexpected-response', () => this.abort('upgrade_refused'));
 		ev.on('creds.update', () => this.saveCreds());
 		ev.on('connection.update', update => this.onConnection(update));
-	}
-
-	/** The library waits half a minute for the other side's farewell, which a dead network never brings. */
-	closeSoon(ws) {
-		const close = ws.close.bind(ws);
-		ws.close = () => {
-			const { socket } = ws;
-			setTimeout(() => socket?.terminate(), CLOSE_PATIENCE_MS).unref();
-			return close();
-		};
 	}
 
 	/** Nothing is stored before a phone has linked it: an attempt that is broken off leaves no trace. */
@@ -401,7 +375,8 @@ export class Link {
 	onOffline(node) {
 		const count = Number(getBinaryNodeChild(node, 'offline')?.attrs.count ?? 0) || 0;
 		this.inbound.whenOfflineDone(OFFLINE_PATIENCE_MS, () => {
-			this.caughtUp = { offline_count: count, announced: this.inbound.announced, received: this.inbound.received };
+			const { announced, received } = this.inbound.offline;
+			this.caughtUp = { offline_count: count, announced, received };
 			this.tellCaughtUp();
 		});
 	}

@@ -9,6 +9,7 @@
 import { ACK_LOG } from './backlog.mjs';
 import { readCall, RememberedCalls } from './calls.mjs';
 import { readGroupChanges } from './group_changes.mjs';
+import { keepInLine } from './inbound.mjs';
 
 /** How many people of one notice are looked up; the server names both addresses of nearly all of them itself. */
 const LOOKED_UP = 64;
@@ -51,10 +52,10 @@ export class Notices {
 			const stanza = { left: 1, bodies, complete: this.complete(bodies) };
 			this.expected.set(node.attrs, stanza);
 			if (node.attrs.offline !== undefined) {
-				this.link.inbound.expect(stanza);
+				this.link.inbound.offline.expect(stanza);
 			}
 		}
-		node.attrs.offline ??= '0';
+		keepInLine(node);
 	}
 
 	/** Baileys' log: tells when it acknowledges a stanza. @param {unknown} details @param {unknown} text */
