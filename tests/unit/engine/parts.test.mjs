@@ -17,6 +17,8 @@ const { Backlog } = await load('backlog.mjs');
 const { Gate } = await load('gate.mjs');
 const { Sends } = await load('sends.mjs');
 const { Inbound } = await load('inbound.mjs');
+const { OfflineQueue } = await load('offline_queue.mjs');
+const { Term } = await load('term.mjs');
 const require = createRequire(join(directory, 'x.js'));
 const { BufferJSON } = await import(pathToFileURL(require.resolve('baileys')).href);
 
@@ -295,6 +297,44 @@ test('inbound: a plaintext of anybody else is dropped, also one that claims to b
 	const own = plaintextStanza({ from: '1555@s.whatsapp.net', category: 'peer' });
 	inbound.note(own);
 	assert.deepEqual(own.content.map(child => child.tag), ['plaintext']);
+});
+
+test('offline queue: its end is told once, when all that was expected is through, and not after the link', () => {
+	const queue = new OfflineQueue();
+	const [first, second] = [{}, {}];
+	let ends = 0;
+	queue.expect(first);
+	queue.expect(second);
+	queue.whenDone(60_000, () => (ends += 1));
+	queue.passed(first);
+	queue.passed({});
+	assert.equal(ends, 0);
+	queue.passed(second);
+	assert.equal(ends, 1);
+	queue.expect(first);
+	queue.passed(first);
+	assert.equal(ends, 1);
+	queue.whenDone(60_000, () => (ends += 1));
+	assert.equal(ends, 2, 'nothing waits');
+});
+
+test('term: it is over at its end, and an extension never makes it shorter', () => {
+	let now = 0;
+	let over = 0;
+	const term = new Term(100, () => now, () => (over += 1));
+	term.extend(50);
+	now = 99;
+	assert.equal(term.isOver, false);
+	term.extend(200);
+	now = 199;
+	assert.equal(term.isOver, false);
+	term.watch();
+	assert.equal(over, 0);
+	term.close();
+	now = 200;
+	assert.equal(term.isOver, true);
+	term.watch();
+	assert.equal(over, 1);
 });
 
 test('silence: nothing long or numeric survives', () => {
