@@ -40,7 +40,7 @@ def new_gateway(tmp_path: Path, box: Box) -> Iterator[Callable[..., Gateway]]:
     made: list[Gateway] = []
 
     def make(**settings: str) -> Gateway:
-        gateway = Gateway(tmp_path / f"gateway-{len(made) + 1}", box, settings)
+        gateway = Gateway(tmp_path / f"gateway-{len(made) + 1}", box, settings, forked=True)
         made.append(gateway)
         return gateway
 

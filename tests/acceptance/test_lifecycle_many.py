@@ -68,7 +68,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     box = Box(directory / "sandbox", keep_state=True)
     try:
         # As fast as it may: how long the defaults take is for the benchmarks.
-        gateway = Gateway(directory / "gateway", box.start(), {"RESTORE_MIN_FREE_MEM_MB": "0"})
+        gateway = Gateway(directory / "gateway", box.start(), {"RESTORE_MIN_FREE_MEM_MB": "0"}, forked=True)
         try:
             gateway.start()
             with ThreadPoolExecutor(5) as pool:

@@ -52,8 +52,9 @@ class Outcome:
 class Chaos:
     """Carries a plan out."""
 
-    def __init__(self, plan: Plan, box: Box, gateway: Gateway) -> None:
+    def __init__(self, plan: Plan, box: Box, gateway: Gateway, engines: int) -> None:
         self.plan = plan
+        self.engines = engines
         self.box = box
         self.gateway = gateway
         self.reaper = Reaper(gateway)
@@ -62,7 +63,7 @@ class Chaos:
     def run(self, per_second: float) -> Outcome:
         """Build the town, break things as planned, let everything settle, and judge."""
         started = time.monotonic()
-        per_engine = -(-self.plan.shops // ENGINES)
+        per_engine = -(-self.plan.shops // self.engines)
         self.gateway.settings |= SETTINGS | {"WAHUB_INSTANCES_PER_ENGINE": str(per_engine)}
         self.gateway.start()
         self.town.build(self.plan.shops, f"chaos-{self.plan.seed}")
@@ -117,13 +118,22 @@ class Chaos:
         self.gateway.wait_restored()
 
 
-def run_chaos(plan: Plan, directory: Path, per_second: float, module: str = "wahub", **settings: str) -> Outcome:
+def run_chaos(
+    plan: Plan,
+    directory: Path,
+    per_second: float,
+    *,
+    engines: int = ENGINES,
+    module: str = "wahub",
+    forked: bool = False,
+    **settings: str,
+) -> Outcome:
     """Run a plan in a directory of its own; everything it started is gone afterwards."""
     box = Box(directory / "sandbox", keep_state=True)
-    gateway = Gateway(directory / "gateway", box, dict(settings), module=module)
+    gateway = Gateway(directory / "gateway", box, dict(settings), module=module, forked=forked)
     try:
         box.start()
-        outcome = Chaos(plan, box, gateway).run(per_second)
+        outcome = Chaos(plan, box, gateway, engines).run(per_second)
         for check in (lambda: box.check_strict(0), gateway.close):
             try:
                 check()

@@ -113,6 +113,8 @@ class Gateway:
     settings: dict[str, str] = field(default_factory=dict)
     module: str = "wahub"
     """What is run: a test of tests puts a broken build here."""
+    forked: bool = False
+    """Only the first start of the shipped program loads it; what follows is forked from a process that has."""
     secrets: set[str] = field(default_factory=set)
     """What no log may contain."""
     hooks: WebhookReceiver = field(default_factory=lambda: WebhookReceiver(WEBHOOK_SECRET))
@@ -135,7 +137,8 @@ class Gateway:
             settings |= {"WAHUB_ENV": "test", "WAHUB_FAULT": fault}
         arguments = ["serve", "--host", "127.0.0.1", "--port", "0", "--data-dir", str(self.data)]
         number = len(self.runs) + 1
-        self.runs.append(Command(f"gateway-{number}", arguments, self.directory, settings, self.module))
+        forked = self.forked and number > 1 and self.module == "wahub"
+        self.runs.append(Command(f"gateway-{number}", arguments, self.directory, settings, self.module, forked=forked))
         self.url = str(self.command.wait_said("listening")["url"]).rstrip("/")
         return self
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.forks import Fork
 from tests.support.waiting import until
 
 START_TIMEOUT = 45.0
@@ -48,18 +49,37 @@ def run_wahub(
 
 
 class Command:
-    """A running `wahub …` command with its output in files."""
+    """A running `wahub …` command with its output in files. A `forked` one is not loaded anew (forks.py)."""
 
     def __init__(
-        self, name: str, arguments: list[str], directory: Path, settings: Mapping[str, str], module: str = "wahub"
+        self,
+        name: str,
+        arguments: list[str],
+        directory: Path,
+        settings: Mapping[str, str],
+        module: str = "wahub",
+        *,
+        forked: bool = False,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.out = directory / f"{name}.out"
         self.err = directory / f"{name}.err"
+        self._process: Fork | subprocess.Popen[bytes]
+        if forked:
+            assert module == "wahub", "what forks has loaded the shipped program"
+            self._process = Fork(arguments, directory, environment(**settings), self.out, self.err)
+        else:
+            self._process = self._load([sys.executable, "-m", module, *arguments], directory, settings)
+        self.pid = self._process.pid
+        self._keeper = subprocess.Popen(
+            ["/bin/sh", "-c", _KEEPER, "keeper", str(self.pid)], stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    def _load(self, command: list[str], directory: Path, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
         with self.out.open("wb") as out, self.err.open("wb") as err:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+            return subprocess.Popen(
+                command,
                 cwd=directory,
                 env=environment(**settings),
                 stdin=subprocess.DEVNULL,
@@ -67,10 +87,6 @@ class Command:
                 stderr=err,
                 start_new_session=True,
             )
-        self.pid = self._process.pid
-        self._keeper = subprocess.Popen(
-            ["/bin/sh", "-c", _KEEPER, "keeper", str(self.pid)], stdin=subprocess.PIPE, start_new_session=True
-        )
 
     # --- what it says ------------------------------------------------------------------------------------------------
 

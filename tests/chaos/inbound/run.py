@@ -115,7 +115,9 @@ class InboundChaos:
             self.town.hush()
             until(self._is_through, THROUGH_WITHIN, "what was sent is not through")
         if one.death is not None:
+            kills = self.reaper.kills
             self.reaper.die(one.death, lambda: self.town.talk(one.armed, seed + 50, pause / 2))
+            assert not one.settled or self.reaper.kills - kills == one.death.kills, f"{one.death}: nobody died of it"
         self.town.hush()
 
     def _arm(self, trouble: Trouble) -> None:
@@ -162,7 +164,7 @@ class InboundChaos:
         self.town.say_goodbye()
         with contextlib.suppress(AssertionError):
             until(
-                lambda: self._texts_logged() >= self.town.goodbyes,
+                lambda: self._ids_logged() >= self.town.goodbyes,
                 SETTLE_PATIENCE,
                 "something is missing: the verdict says what",
             )
@@ -174,9 +176,10 @@ class InboundChaos:
     def _all_logged(self) -> list[Logged]:
         return [event for shop in self.town.shops for event in self._log(shop.account.id)[0]]
 
-    def _texts_logged(self) -> set[str]:
-        """Ids of the messages in the log."""
-        return {event.data["message"]["id"] for event in self._all_logged() if event.event == "message"}
+    def _ids_logged(self) -> set[str]:
+        """Ids of the messages and votes in the log."""
+        found = [event for event in self._all_logged() if event.event in INBOUND]
+        return {event.data["message" if event.event == "message" else "vote"]["id"] for event in found}
 
     def _is_logged(self) -> bool:
         """Whether as much is logged as was sent."""
@@ -189,9 +192,9 @@ class InboundChaos:
         return {event.event_id for event in self._all_logged() if event.event not in MORTAL} <= taken
 
     def _is_through(self) -> bool:
-        """Whether the last text to each shop is logged, and nothing waits in the spool."""
+        """Whether the last thing sent to each shop is logged, and nothing waits in the spool."""
         waiting = any(file.is_file() and file.stat().st_size for file in (self.gateway.data / "spool").rglob("*"))
-        return not waiting and self._texts_logged() >= {shop.sent[-1].id for shop in self.town.shops}
+        return not waiting and self._ids_logged() >= {shop.sent[-1].id for shop in self.town.shops}
 
     def _ledgers(self) -> Ledgers:
         assert self.wire.missed == 0, f"{self.wire.missed} stanzas of the trace were not read in time"
@@ -237,9 +240,12 @@ def _opened(plan: InboundPlan, directory: Path, module: str, settings: dict[str,
         box.close()
 
 
-def run_inbound(plan: InboundPlan, directory: Path, module: str = "wahub", **settings: str) -> Outcome:
+def run_inbound(
+    plan: InboundPlan, directory: Path, module: str = "wahub", *, forked: bool = False, **settings: str
+) -> Outcome:
     """Run a plan in a directory of its own; everything it started is gone afterwards."""
     with _opened(plan, directory, module, dict(settings)) as chaos:
+        chaos.gateway.forked = forked
         try:
             outcome = chaos.run()
         except (AssertionError, httpx.HTTPError, KeyError) as error:
