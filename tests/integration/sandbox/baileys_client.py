@@ -91,6 +91,12 @@ class BaileysClient:
         """Events of that kind that nobody has taken."""
         return [found for found in self._events if found["name"] == name and found["event"] == event]
 
+    async def forget(self) -> None:
+        """End every socket, for the next test; the names and the ids of messages are free again."""
+        await self.command("forget", "nobody")
+        await self.expect("nobody", "forgotten")
+        self._events.clear()
+
     async def close(self) -> None:
         if self._process.returncode is None:
             assert self._process.stdin is not None

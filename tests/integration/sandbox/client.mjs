@@ -4,7 +4,9 @@
 // commands: {op: "start", name, dir, options?} | {op: "send", name, to, text, id?} | {op: "presence", name, type, to?}
 //           | {op: "query", name, tag, node} | {op: "node", name, node} | {op: "read", name, to, id}
 //           | {op: "code", name, number} | {op: "logout" | "end", name} | {op: "media", name, to, base64} | {op: "exit"}
-// events:   {event, name, ...}: qr, code, open, close {code}, message, ack, receipt, update, presence, sent, error, result
+//           | {op: "forget", name}: ends every socket; nothing more is said of them
+// events:   {event, name, ...}: qr, code, open, close {code}, message, ack, receipt, update, presence, sent, error, result,
+//           forgotten
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
@@ -34,12 +36,22 @@ if (process.env.CLIENT_DEBUG) {
 
 const sockets = new Map();
 const sentMessages = new Map();
-const emit = (event, name, values) => process.stdout.write(`${JSON.stringify({ event, name, ...values })}\n`);
+const saving = new Set();
+/** Counts the tests that had this process; what is left of an earlier one says nothing any more. */
+let round = 0;
+const voice = () => {
+  const mine = round;
+  return (event, name, values) => {
+    if (mine === round) process.stdout.write(`${JSON.stringify({ event, name, ...values })}\n`);
+  };
+};
+// It would end the process, and with it the tests that follow; a test that waits in vain says that it was there.
+process.on('unhandledRejection', (error) => voice()('unhandled', null, { message: String(error?.stack ?? error) }));
 const textOf = (message) => message?.conversation ?? message?.extendedTextMessage?.text ?? null;
 const FILES = ['imageMessage', 'videoMessage', 'audioMessage', 'documentMessage', 'stickerMessage'];
 const hasFile = (content) => FILES.some((field) => content?.[field]);
 
-async function start({ name, dir, options = {} }) {
+async function start({ name, dir, options = {} }, emit) {
   const { state, saveCreds } = await useMultiFileAuthState(dir);
   const sock = makeWASocket({
     auth: state,
@@ -52,7 +64,10 @@ async function start({ name, dir, options = {} }) {
     ...options,
   });
   sockets.set(name, sock);
-  sock.ev.on('creds.update', saveCreds);
+  sock.ev.on('creds.update', () => {
+    const saved = saveCreds().finally(() => saving.delete(saved));
+    saving.add(saved);
+  });
   sock.ev.on('connection.update', (update) => {
     if (update.qr) emit('qr', name, { qr: update.qr });
     if (update.connection === 'open') emit('open', name, { me: sock.authState.creds.me });
@@ -91,15 +106,15 @@ const plain = (node) => ({
 
 const operations = {
   start,
-  async send({ name, to, text, id }) {
+  async send({ name, to, text, id }, emit) {
     const sent = await sockets.get(name).sendMessage(to, { text }, { messageId: id, linkPreview: null });
     sentMessages.set(sent.key.id, sent.message);
     emit('sent', name, { id: sent.key.id });
   },
-  async code({ name, number, code }) {
+  async code({ name, number, code }, emit) {
     emit('code', name, { code: await sockets.get(name).requestPairingCode(number, code) });
   },
-  async media({ name, to, base64, kind = 'image', more = { mimetype: 'image/png' } }) {
+  async media({ name, to, base64, kind = 'image', more = { mimetype: 'image/png' } }, emit) {
     const content = { [kind]: Buffer.from(base64, 'base64'), jpegThumbnail: '', ...more };
     const sent = await sockets.get(name).sendMessage(to, content, { linkPreview: null });
     emit('sent', name, { id: sent.key.id });
@@ -107,7 +122,7 @@ const operations = {
   async presence({ name, type, to }) {
     await sockets.get(name).sendPresenceUpdate(type, to);
   },
-  async say({ name, to, content, id }) {
+  async say({ name, to, content, id }, emit) {
     const sent = await sockets.get(name).sendMessage(to, content, { messageId: id, linkPreview: null });
     sentMessages.set(sent.key.id, sent.message);
     const secret = sent.message.messageContextInfo?.messageSecret;
@@ -119,10 +134,10 @@ const operations = {
   async read({ name, to, id }) {
     await sockets.get(name).readMessages([{ remoteJid: to, id, fromMe: false }]);
   },
-  async query({ name, tag, node }) {
+  async query({ name, tag, node }, emit) {
     emit('result', name, { tag, node: plain(await sockets.get(name).query(node)) });
   },
-  async call({ name, tag, method, args = [] }) {
+  async call({ name, tag, method, args = [] }, emit) {
     emit('result', name, { tag, value: (await sockets.get(name)[method](...args)) ?? null });
   },
   async node({ name, node }) {
@@ -134,6 +149,15 @@ const operations = {
   async end({ name }) {
     sockets.get(name).end(undefined);
   },
+  async forget({ name }) {
+    round += 1;
+    const emit = voice();
+    for (const sock of sockets.values()) sock.end(undefined);
+    sockets.clear();
+    sentMessages.clear();
+    await Promise.allSettled([...saving]);
+    emit('forgotten', name, {});
+  },
   async exit() {
     process.exit(0);
   },
@@ -141,7 +165,8 @@ const operations = {
 
 for await (const line of createInterface({ input: process.stdin })) {
   const command = JSON.parse(line);
-  operations[command.op](command).catch((error) => {
+  const emit = voice();
+  operations[command.op](command, emit).catch((error) => {
     emit('error', command.name, { op: command.op, message: String(error?.message ?? error), data: error?.data ?? null });
   });
 }

@@ -12,9 +12,9 @@ BOB = "491510000002"
 
 
 async def test_a_scan_links_and_the_client_logs_in(box: Box, baileys: BaileysClient, link: Link) -> None:
-    device = await link("alice", ALICE)
+    device = await link("bob", BOB)
 
-    shown = await box.get(f"/control/phones/{ALICE}")
+    shown = await box.get(f"/control/phones/{BOB}")
     assert [entry["id"] for entry in shown["devices"]] == [device]
     assert shown["devices"][0]["connected"] is True
     stats = await box.stats()

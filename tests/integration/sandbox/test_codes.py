@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
+import pytest_asyncio
 from tests.integration.sandbox.baileys_client import BaileysClient
 from tests.integration.sandbox.conftest import Box
 
@@ -17,7 +17,7 @@ from wahub.sandbox.serve import SandboxOptions, running
 ALICE, BOB = "491510000001", "491510000002"
 
 
-@pytest.fixture(autouse=True)
+@pytest_asyncio.fixture(loop_scope="session", autouse=True)
 async def phones(box: Box) -> None:
     for number in (ALICE, BOB):
         await box.post("/control/phones", {"number": number})

@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from tests.integration.sandbox.baileys_client import BaileysClient
 from tests.integration.sandbox.conftest import Box, Link
 
@@ -25,7 +26,7 @@ FILES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
 ]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def alice(box: Box, link: Link) -> None:
     await box.post("/control/phones", {"number": BOB})
     await link("alice", ALICE)

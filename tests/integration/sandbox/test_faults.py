@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 import websockets
 from tests.integration.sandbox.baileys_client import BaileysClient
 from tests.integration.sandbox.conftest import Box, Link
@@ -79,13 +80,13 @@ class Alice:
             await self.box.http.delete(f"/control/faults/{fault}")
 
     async def stats(self) -> dict[str, Any]:
-        """The statistics; they must show no second socket, no refused login and no second code."""
+        """The statistics; they must show no second socket, no refused login and no code: she is linked."""
         stats = await self.box.stats()
-        assert (stats["violations"], stats["maxConnectionsPerDevice"], stats["qrShown"]) == ([], 1, 1)
+        assert (stats["violations"], stats["maxConnectionsPerDevice"], stats["qrShown"]) == ([], 1, 0)
         return stats
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def alice(box: Box, baileys: BaileysClient, link: Link, tmp_path: Path) -> Alice:
     """Linked, and away."""
     await link("alice", ALICE)
@@ -174,10 +175,12 @@ async def test_codes_that_nobody_scans_run_out(box: Box, baileys: BaileysClient,
 
 async def test_a_thief_takes_the_session_as_often_as_it_is_told(alice: Alice) -> None:
     await alice.box.post("/control/faults", {"match": {"number": ALICE}, "do": {"steal": {"afterMs": 30, "times": 3}}})
+    # On a busy machine the thief comes before Baileys says that it is open.
     for _ in range(3):
-        await alice.open()
+        await alice.start()
         assert await alice.closed() == 440
-    await alice.open()
+    await alice.baileys.command("start", "alice again", dir=str(alice.directory))
+    await alice.baileys.expect("alice again", "open")
     assert (await alice.stats())["stolen"] == 3
 
 
@@ -197,7 +200,7 @@ async def test_a_server_that_was_gone_comes_back_with_everybody(
     await baileys.command("start", "bob", dir=str(tmp_path / "bob"))
     await baileys.expect("bob", "open")
     stats = await alice.box.stats()
-    assert (stats["connections"], stats["qrShown"], stats["violations"]) == (2, 2, [])
+    assert (stats["connections"], stats["qrShown"], stats["violations"]) == (2, 1, [])
 
 
 async def test_a_linked_device_works_while_its_phone_is_off(alice: Alice) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tests.integration.sandbox.baileys_client import BaileysClient
 from tests.integration.sandbox.conftest import Box, Link
@@ -63,7 +64,7 @@ class Club:
         assert (stats["violations"], stats["messages"]["undecryptable"], stats["iq"]["unknown"]) == ([], 0, [])
 
 
-@pytest.fixture(params=["lid", "pn"])
+@pytest_asyncio.fixture(loop_scope="session", params=["lid", "pn"])
 async def club(request: pytest.FixtureRequest, box: Box, baileys: BaileysClient, link: Link) -> Club:
     for number in (BOB, CAROL, DAVE):
         await box.post("/control/phones", {"number": number})

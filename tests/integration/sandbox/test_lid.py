@@ -6,7 +6,7 @@ import hashlib
 from base64 import b64decode
 from typing import Any
 
-import pytest
+import pytest_asyncio
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tests.integration.sandbox.baileys_client import BaileysClient
 from tests.integration.sandbox.conftest import Box, Link
@@ -48,7 +48,7 @@ class Town:
             after = messages[-1]["seq"]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def town(box: Box, baileys: BaileysClient, link: Link) -> Town:
     town = Town(box, baileys)
     for number in (ALICE, BOB, HIDDEN):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+import pytest_asyncio
 from tests.integration.sandbox.baileys_client import BaileysClient
 from tests.integration.sandbox.conftest import Box, Link
 
@@ -12,7 +12,7 @@ ALICE, BOB = "491510000001", "491510000002"
 BOB_PN = f"{BOB}@s.whatsapp.net"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def bob_lid(box: Box, link: Link) -> str:
     """Alice's client is linked; Bob's LID."""
     lid = (await box.post("/control/phones", {"number": BOB}))["lid"]

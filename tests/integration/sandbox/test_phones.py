@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
+import pytest_asyncio
 import segno
 from tests.integration.sandbox.baileys_client import BaileysClient
 from tests.integration.sandbox.conftest import Box
@@ -57,7 +57,7 @@ class Town:
         return dict((await self.http.get("/control/stats")).json())
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def town(box: Box, baileys: BaileysClient, tmp_path: Path) -> Town:
     town = Town(box.http, baileys, tmp_path)
     for number, name in ((ANNA, "Anna"), (BEN, "Ben")):
