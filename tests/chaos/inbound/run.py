@@ -113,7 +113,7 @@ class InboundChaos:
         time.sleep(one.pause)
         if one.settled:
             self.town.hush()
-            until(self._is_through, THROUGH_WITHIN, "what was sent is not through")
+            until(lambda: not self._on_the_way(), THROUGH_WITHIN, lambda: f"not through: {self._on_the_way()}")
         if one.death is not None:
             kills = self.reaper.kills
             self.reaper.die(one.death, lambda: self.town.talk(one.armed, seed + 50, pause / 2))
@@ -191,10 +191,12 @@ class InboundChaos:
         taken = {attempt.event_id for attempt in self.receiver.book() if attempt.taken}
         return {event.event_id for event in self._all_logged() if event.event not in MORTAL} <= taken
 
-    def _is_through(self) -> bool:
-        """Whether the last thing sent to each shop is logged, and nothing waits in the spool."""
-        waiting = any(file.is_file() and file.stat().st_size for file in (self.gateway.data / "spool").rglob("*"))
-        return not waiting and self._ids_logged() >= {shop.sent[-1].id for shop in self.town.shops}
+    def _on_the_way(self) -> list[str]:
+        """What waits in the spool, and of the last thing sent to each shop what is not logged."""
+        spool = self.gateway.data / "spool"
+        waiting = [str(file.relative_to(spool)) for file in spool.rglob("*") if file.is_file() and file.stat().st_size]
+        logged = self._ids_logged()
+        return waiting + [shop.sent[-1].name for shop in self.town.shops if shop.sent[-1].id not in logged]
 
     def _ledgers(self) -> Ledgers:
         assert self.wire.missed == 0, f"{self.wire.missed} stanzas of the trace were not read in time"
