@@ -68,6 +68,7 @@ def test_an_engine_that_cannot_be_fetched_ends_with_4_and_says_why(tmp_path: Pat
         "install",
         "baileys",
         cwd=tmp_path,
+        run=started,
         WAHUB_NODE=str(offline_node),
         WAHUB_CACHE_DIR=str(cache),
     )
