@@ -179,6 +179,7 @@ async def test_a_client_that_was_live_at_a_kill_comes_back_on_the_same_port_with
             await post(http, f"/control/phones/{ALICE}/scan", {"qr": (await client.expect("alice", "qr"))["qr"]})
         await client.expect("alice", "close")
         await client.command("start", "alice", dir=directory)
+        await client.expect("alice", "open")
         await client.expect("alice", "drained")
         assert await box.end(signal.SIGKILL) == -signal.SIGKILL
     try:
