@@ -1,6 +1,7 @@
 // Parts of the side process on their own; run by test_parts.py.
 
 import assert from 'node:assert/strict';
+import { EventEmitter } from 'node:events';
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -253,6 +254,21 @@ test('gate: it is told when what waits has left, and when it never will', async 
 	open = false;
 	await assert.rejects(never, /link closed/);
 	assert.deepEqual(socket.written, ['a', 'b']);
+});
+
+test('gate: before the socket is open nothing has left, and nothing has failed', async () => {
+	for (const [state, event, expected] of [[1, 'open', 'left'], [3, 'close', 'link closed']]) {
+		const socket = Object.assign(new EventEmitter(), fakeSocket(), { readyState: 0 });
+		const gate = new Gate(socket, () => true);
+		const told = [];
+		gate.passed().then(() => told.push('left'), error => told.push(error.message));
+		await turn();
+		assert.deepEqual(told, []);
+		socket.readyState = state;
+		socket.emit(event);
+		await turn();
+		assert.deepEqual(told, [expected]);
+	}
 });
 
 test('sends: given up before the write, it can no longer be written', async () => {

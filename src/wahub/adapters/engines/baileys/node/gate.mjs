@@ -6,6 +6,7 @@
 
 import { reach } from './faults.mjs';
 
+const CONNECTING = 0;
 const OPEN = 1;
 /** The second write answers the server's hello, and is made only if that verified (source: Baileys Socket/socket.js). */
 const LAST_OF_HANDSHAKE = 2;
@@ -26,6 +27,8 @@ export class Gate {
 		this.writes = 0;
 		/** Told when our end of the handshake is done. */
 		this.onHandshake = () => {};
+		socket.once?.('open', () => this.advance());
+		socket.once?.('close', () => this.advance());
 		socket.send = (data, options, callback) => this.send(data, typeof options === 'function' ? options : callback);
 	}
 
@@ -92,7 +95,7 @@ export class Gate {
 		return true;
 	}
 
-	/** Settles when what waits now has left; fails if it will not, because the link has ended. */
+	/** Settles when what waits now has left, not before the socket is open; fails if it will not, because the link has ended. */
 	async passed() {
 		const { promise, resolve, reject } = Promise.withResolvers();
 		this.line.push({ done: true, reached: open => (open ? resolve() : reject(new Error('link closed'))) });
@@ -101,6 +104,9 @@ export class Gate {
 	}
 
 	advance() {
+		if (this.socket.readyState === CONNECTING) {
+			return;
+		}
 		while (this.line.length && this.line[0].done !== false) {
 			const item = this.line.shift();
 			if (item.reached) {
