@@ -84,6 +84,7 @@ def die_receiving(account: Account, customer: Phone, point: str) -> Check:
         events = [hook for hook in hooks if hook.data["message"]["text"] == text]
         assert len({hook.event_id for hook in events}) == 1, f"{point}: ingested once"
         assert len({hook.data["message"]["id"] for hook in events}) == 1, point
+        until(lambda: not gateway.spooled(), 10, f"{point}: the spool is not empty")
 
     return check
 

@@ -6,6 +6,7 @@ Whatever tests send through this helper is remembered, and `check_logs` fails if
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import signal
 from collections.abc import Callable, Iterable
@@ -181,6 +182,15 @@ class Gateway:
             if text and alive(int(text)):
                 pids.append(int(text))
         return pids
+
+    def spooled(self) -> list[str]:
+        """The engine's files, below its spool, in which received messages wait. They come and go."""
+        spool, waiting = self.data / "spool", []
+        for file in spool.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if file.is_file() and file.stat().st_size:
+                    waiting.append(str(file.relative_to(spool)))
+        return waiting
 
     def close(self) -> None:
         """End what runs (cleanly, to save its peers from a broken line), close sockets, look at the logs."""

@@ -193,10 +193,9 @@ class InboundChaos:
 
     def _on_the_way(self) -> list[str]:
         """What waits in the spool, and of the last thing sent to each shop what is not logged."""
-        spool = self.gateway.data / "spool"
-        waiting = [str(file.relative_to(spool)) for file in spool.rglob("*") if file.is_file() and file.stat().st_size]
         logged = self._ids_logged()
-        return waiting + [shop.sent[-1].name for shop in self.town.shops if shop.sent[-1].id not in logged]
+        late = [shop.sent[-1].name for shop in self.town.shops if shop.sent[-1].id not in logged]
+        return self.gateway.spooled() + late
 
     def _ledgers(self) -> Ledgers:
         assert self.wire.missed == 0, f"{self.wire.missed} stanzas of the trace were not read in time"

@@ -33,7 +33,7 @@ async def until_asked(ask: Callable[[], Awaitable[object]], timeout: float = 10.
 
 def spooled(spool: Path) -> list[Path]:
     """The files of an account's spool in which anything stands."""
-    return [path for path in spool.iterdir() if path.stat().st_size]
+    return [path for path in spool.iterdir() if path.exists() and path.stat().st_size]
 
 
 def is_running(pid: int) -> bool:
