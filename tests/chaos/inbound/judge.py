@@ -8,7 +8,7 @@ the bytes of the log, and order is kept per chat: in the log as WhatsApp deliver
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -48,6 +48,7 @@ def judge(ledgers: Ledgers) -> Verdict:
         "taken": sum(attempt.taken for attempt in ledgers.posted),
         "repeats": len(ledgers.posted) - len({attempt.event_id for attempt in ledgers.posted}),
         "aside": len(aside),
+        "unseen": _unseen(ledgers.posted),
     }
     return Verdict(findings, figures)
 
@@ -138,6 +139,14 @@ def _delivered(ledgers: Ledgers) -> Iterable[str]:
         name = attempts_of[0][1].event
         if name not in UNLOGGED:
             yield f"{event_id[:8]} ({name}): posted, but not in the log"
+
+
+def _unseen(posted: Sequence[Attempt]) -> int:
+    """Attempts that the book lacks, though a later one of the same event has a higher number."""
+    numbers: dict[str, set[int]] = defaultdict(set)
+    for attempt in posted:
+        numbers[attempt.event_id].add(attempt.attempt)
+    return sum(max(seen) - len(seen) for seen in numbers.values())
 
 
 def _order_of_delivery(ledgers: Ledgers, matched: Match) -> tuple[list[str], set[str]]:

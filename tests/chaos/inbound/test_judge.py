@@ -78,7 +78,13 @@ def test_an_innocent_run_is_not_blamed() -> None:
         "taken": 7,
         "repeats": 2,
         "aside": 0,
+        "unseen": 0,
     }
+
+
+def test_attempts_that_reached_nobody_are_counted() -> None:
+    book = [replace(attempt(LOG[0]), attempt=number, taken=number == 5) for number in (1, 3, 5)]
+    assert judge(replace(innocent(), posted=[*book, *innocent().posted[1:]])).figures["unseen"] == 2
 
 
 def test_what_is_not_in_the_log_is_found() -> None:
