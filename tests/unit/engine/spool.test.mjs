@@ -270,10 +270,10 @@ test('spool: a folder that somebody removed is made again, and hinders no end', 
 	const folder = new Folder();
 	const spool = folder.spool(null);
 	await spool.write(SEQ, message('M0'));
+	await spool.remove(SEQ);
 	rmSync(folder.path, { recursive: true });
 	await spool.write(SEQ + 1, message('M1'));
 	assert.deepEqual(await folder.keys(), ['M1']);
-	await spool.remove(SEQ);
 	await spool.remove(SEQ + 1);
 	rmSync(folder.path, { recursive: true });
 	spool.close();
@@ -315,6 +315,27 @@ test('spool: what left is not told again, and nothing of it stays when none wait
 	spool.close();
 	assert.deepEqual(folder.files, []);
 	await assert.rejects(spool.write(SEQ + 4, message('M4')), /link closed/);
+});
+
+test('spool: those that leave together are struck together, and what comes meanwhile stays', async () => {
+	const folder = new Folder();
+	const spool = folder.spool(null);
+	for (const id of [0, 1, 2]) {
+		await spool.write(SEQ + id, message(`M${id}`));
+	}
+	const full = statSync(folder.log).size;
+	const gone = [spool.remove(SEQ), spool.remove(SEQ + 2)];
+	assert.equal(statSync(folder.log).size, full);
+	await Promise.all(gone);
+	assert.deepEqual(await folder.keys(), ['M1']);
+	const last = spool.remove(SEQ + 1);
+	await spool.write(SEQ + 3, message('M3'));
+	await last;
+	assert.deepEqual(await folder.keys(), ['M3']);
+	const ended = spool.remove(SEQ + 3);
+	spool.close();
+	await ended;
+	assert.deepEqual(folder.files, []);
 });
 
 test('spool: a file that is full is followed by another, and goes when all in it left', async () => {

@@ -40,11 +40,18 @@ export class Segment {
 		this.size = 0;
 		/** Where the payloads stand of those that wait. @type {Map<number, {from: number, to: number, whole: boolean}>} */
 		this.waiting = new Map();
+		/** Those that left in this turn. @type {number[]} */
+		this.struck = [];
+		this.striking = null;
+		this.closed = false;
 	}
 
-	/** Whether it is full, or somebody removed it: then what is appended would be gone with the process. */
+	/**
+	 * Whether it is full, or somebody removed it: then what is appended would be gone with the process. To ask costs more
+	 * than to append, so it is asked when nothing stands in it, as before nearly every message but those of a storm.
+	 */
 	get isOver() {
-		return this.size >= MOST_BYTES || fstatSync(this.fd).nlink === 0;
+		return this.size >= MOST_BYTES || (this.size === 0 && fstatSync(this.fd).nlink === 0);
 	}
 
 	/** @param {number} seq @param {Buffer} payload not empty */
@@ -54,14 +61,38 @@ export class Segment {
 		this.waiting.set(seq, { from, to: from + payload.length, whole: true });
 	}
 
-	/** The message has left, or is kept elsewhere. When none waits, nothing is left of any. @param {number} seq */
+	/**
+	 * The message has left, or is kept elsewhere. When none waits, nothing is left of any. Those of one turn of the event loop
+	 * are struck by one write, which is done when this settles; a crash before it brings them again.
+	 * @param {number} seq
+	 * @returns {Promise<void>}
+	 */
 	strike(seq) {
 		this.waiting.delete(seq);
+		this.struck.push(seq);
+		this.striking ??= new Promise((resolve, reject) => {
+			setImmediate(() => {
+				try {
+					resolve(this.settle());
+				} catch (error) {
+					reject(error);
+				}
+			});
+		});
+		return this.striking;
+	}
+
+	settle() {
+		const struck = this.struck.splice(0);
+		this.striking = null;
+		if (this.closed || struck.length === 0) {
+			return;
+		}
 		if (this.waiting.size === 0) {
 			ftruncateSync(this.fd, 0);
 			this.size = 0;
 		} else {
-			this.put(record(seq, Buffer.alloc(0)));
+			this.put(Buffer.concat(struck.map(seq => record(seq, Buffer.alloc(0)))));
 		}
 	}
 
@@ -151,6 +182,12 @@ export class Segment {
 	}
 
 	close() {
+		try {
+			this.settle();
+		} catch {
+			// Those come again.
+		}
+		this.closed = true;
 		try {
 			closeSync(this.fd);
 		} catch {

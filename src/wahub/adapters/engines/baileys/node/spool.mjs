@@ -95,8 +95,9 @@ export class Spool {
 		const segment = this.places.get(seq);
 		if (segment) {
 			this.places.delete(seq);
-			segment.strike(seq);
+			const struck = segment.strike(seq);
 			this.let(segment);
+			await struck;
 		} else {
 			await unlink(join(this.directory, nameOf(seq))).catch(ignoreMissing);
 		}
