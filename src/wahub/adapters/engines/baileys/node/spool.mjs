@@ -7,8 +7,8 @@
 //
 // Nothing is deleted that was not stored by the gateway. What cannot be read (another key, none, or damage) stands for a
 // message that cannot be told: whoever loads it sets it aside, in a file of its own, <sequence>.unreadable. Each opening tries
-// those again, for the right key may be back. What can be read and not told is `.untellable`, and stays so; of a file in which
-// which parts say nothing at all a copy stays, `.damaged`. Earlier versions kept each message in a file of its own.
+// those again, for the right key may be back. What can be read and not told is `.untellable`, and stays so; of a file
+// parts of which say nothing at all a copy stays, `.damaged`. Earlier versions kept each message in a file of its own.
 
 import { createCipheriv, createDecipheriv, randomBytes } from 'node:crypto';
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
