@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from tests.contract.makers import SHOP, START, add_delivery, add_instance, make_delivery
+from tests.contract.makers import SHOP, START, add_delivery, add_instance, logged, make_delivery
 
 from wahub.domain.endpoint import Held, Trouble
 from wahub.domain.errors import IllegalTransitionError
@@ -36,6 +36,44 @@ async def test_a_delivery_comes_back_as_it_was_stored(store: Database) -> None:
     (placed,) = await _add(store, delivery)
     (found,) = await store.read(lambda tx: tx.webhooks.due(START, 1))
     assert found == placed
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 17, 200])
+async def test_several_are_added_as_each_alone(store: Database, number: int) -> None:
+    await add_instance(store)
+    await add_instance(store, "other")
+
+    def add(tx: Tx) -> list[Delivery]:
+        made = [
+            make_delivery(
+                at,
+                f"lane {at}",
+                URL if at % 2 else OTHER_URL,
+                instance=InstanceId("other") if at % 3 else SHOP,
+                attempts=at,
+                last_error=None if at % 5 else "HTTP 500",
+            )
+            for at in range(number)
+        ]
+        placed = [replace(one, position=tx.events.add(logged(one))) for one in made]
+        tx.webhooks.add_all(placed)
+        return placed
+
+    placed = await store.write(add)
+    assert await store.read(lambda tx: tx.webhooks.due(START, 1_000)) == placed
+
+
+async def test_of_several_all_are_added_or_none(store: Database) -> None:
+    await add_instance(store)
+    (there,) = await _add(store, make_delivery(1))
+
+    def add(tx: Tx) -> None:
+        fresh = replace(make_delivery(2, "another lane"), position=tx.events.add(logged(make_delivery(2))))
+        tx.webhooks.add_all([fresh, there])
+
+    with pytest.raises(IllegalTransitionError):
+        await store.write(add)
+    assert await _due(store) == ["event-1"]
 
 
 async def test_only_the_first_of_each_lane_is_due(store: Database) -> None:

@@ -227,6 +227,9 @@ class Webhooks(Protocol):
     def add(self, delivery: Delivery) -> None:
         """Insert for the event at its position, which must be there. Of the event's own fields nothing is written."""
 
+    def add_all(self, added: Sequence[Delivery]) -> None:
+        """The same for several at once, which may be none and may be of several instances."""
+
     def due(self, now: float, limit: int, full: Collection[tuple[InstanceId, str]] = ()) -> Sequence[Delivery]:
         """Pending deliveries that may be posted.
 

@@ -141,7 +141,11 @@ class SqlWebhooks:
         self._runner = runner
 
     def add(self, delivery: Delivery) -> None:
-        self._runner.run(_ADD, {name: getattr(delivery, name) for name in _ADDED} | _changing(delivery))
+        self.add_all((delivery,))
+
+    def add_all(self, added: Sequence[Delivery]) -> None:
+        if added:
+            self._runner.run_many(_ADD, [_row(delivery) for delivery in added])
 
     def due(self, now: float, limit: int, full: Collection[tuple[InstanceId, str]] = ()) -> Sequence[Delivery]:
         values: dict[str, Any] = {"now": now, "at_most": limit}
@@ -197,6 +201,10 @@ def read_delivery(runner: Runner, row: Sequence[Any]) -> Delivery:
     values["state"] = DeliveryState(values["state"])
     values["sequence"] = values["sequence"] or 0
     return Delivery(**values)
+
+
+def _row(delivery: Delivery) -> dict[str, Any]:
+    return {name: getattr(delivery, name) for name in _ADDED} | _changing(delivery)
 
 
 def _changing(delivery: Delivery) -> dict[str, Any]:
