@@ -60,7 +60,7 @@ def sqlite_url(migrated_file: Path, tmp_path: Path) -> str:
 def shared_postgres_url(migrated_postgres: str) -> str:
     """A migrated PostgreSQL database without rows."""
     with psycopg.connect(migrated_postgres, autocommit=True) as connection:
-        connection.execute("TRUNCATE instances, leases, contacts, audit CASCADE")
+        connection.execute("TRUNCATE instances, leases, contacts, audit RESTART IDENTITY CASCADE")
     return migrated_postgres
 
 

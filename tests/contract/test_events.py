@@ -10,7 +10,7 @@ from tests.contract.makers import SHOP, START, HandClock, add_delivery, add_inst
 
 from wahub.adapters.sql.event import SqlEvents
 from wahub.domain.endpoint import Held, Trouble
-from wahub.domain.errors import InstanceNotFoundError
+from wahub.domain.errors import IllegalTransitionError, InstanceNotFoundError
 from wahub.domain.event import LoggedEvent, Span, without_secret
 from wahub.domain.ids import InstanceId
 from wahub.domain.webhook import DeliveryState
@@ -62,6 +62,39 @@ async def test_an_event_comes_back_as_it_was_logged(store: Database) -> None:
     assert found.position == position
     assert (found.event_id, found.event, found.body, found.sequence) == ("e1", "qr", event.body, 1)
     assert (found.created_at, found.secret_until) == (START + 0.25, START + 60)
+
+
+async def test_several_events_get_rising_positions_in_their_order(store: Database) -> None:
+    await add_instance(store)
+    await add_instance(store, "other")
+    everything: list[LoggedEvent] = []
+    positions: list[int] = []
+    # Ids that fall while positions rise, and numbers of which one event in three has none.
+    for count in (1, 2, 17, 200):
+        await store.write(partial(log, instance=OTHER, event_id=f"between-{count}"))
+        first = len(everything) + 1
+        batch = [
+            LoggedEvent(f"e{999 - n}", SHOP, "message", f'{{"n":{n}}}', 0 if n % 3 == 0 else n, START + n)
+            for n in range(first, first + count)
+        ]
+        positions += await store.write(lambda tx, batch=batch: tx.events.add_all(batch))  # type: ignore[misc]
+        everything += batch
+    assert positions == sorted(positions)
+    placed = [replace(event, position=at) for event, at in zip(everything, positions, strict=True)]
+    found = [event for event in await store.read(lambda tx: tx.events.since(0, 1000)) if event.instance == SHOP]
+    assert found == placed
+    assert await store.write(lambda tx: tx.events.add_all([])) == []
+
+
+async def test_of_several_events_all_are_logged_or_none(store: Database) -> None:
+    await add_instance(store)
+    await store.write(partial(log, instance=SHOP, event_id="e1"))
+    fresh, taken = (LoggedEvent(name, SHOP, "message", "{}", number, START) for name, number in (("e2", 2), ("e1", 3)))
+    with pytest.raises(IllegalTransitionError, match="events breaks the rule"):
+        await store.write(lambda tx: tx.events.add_all([fresh, taken]))
+    with pytest.raises(InstanceNotFoundError):
+        await store.write(lambda tx: tx.events.add_all([replace(one, instance=OTHER) for one in (fresh, taken)]))
+    assert await numbers(store) == [1]
 
 
 async def test_an_instance_without_events(store: Database) -> None:

@@ -146,6 +146,15 @@ async def test_sequences_have_no_gaps(store: Database) -> None:
     assert await store.write(lambda tx: tx.instances.next_sequence(SHOP)) == 21
 
 
+async def test_several_numbers_are_taken_at_once(store: Database) -> None:
+    await add_instance(store)
+    counts = (1, 3, 200, 1)
+    firsts = await store.write(lambda tx: [tx.instances.next_sequences(SHOP, count) for count in counts])
+    assert firsts == [1, 2, 5, 205]
+    with pytest.raises(InstanceNotFoundError):
+        await store.write(lambda tx: tx.instances.next_sequences(InstanceId("other"), 2))
+
+
 async def test_deleting_an_instance_removes_all_that_hangs_on_it(store: Database) -> None:
     for name in ("shop", "other"):
         instance = InstanceId(name)

@@ -17,6 +17,9 @@ class Events(Protocol):
     def add(self, event: LoggedEvent) -> int:
         """Insert; returns its position."""
 
+    def add_all(self, events: Sequence[LoggedEvent]) -> Sequence[int]:
+        """The same for several; their positions rise in this order."""
+
     def after(self, instance: InstanceId, sequence: int, limit: int) -> Sequence[LoggedEvent]:
         """Events of one instance beyond that number, in order."""
 

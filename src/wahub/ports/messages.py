@@ -11,6 +11,18 @@ from wahub.domain.ids import InstanceId, MessageId
 from wahub.domain.inbox import Received
 
 
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """A received message with its place.
+
+    `chat_key`: the contact id of a direct chat, else the chat's JID. `author`: a contact id, None when it is ours.
+    """
+
+    received: Received
+    chat_key: str
+    author: str | None
+
+
 class Inbox(Protocol):
     """Received messages."""
 
@@ -21,10 +33,13 @@ class Inbox(Protocol):
         """How many messages guard against a second copy of themselves, counted up to `most`; the texts may be gone."""
 
     def add(self, received: Received, chat_key: str, author: str | None, now: float) -> bool:
-        """Insert or ignore; True if it was new.
+        """`add_all` of one message."""
 
-        `chat_key`: the contact id of a direct chat, else the chat's JID. `author`: a contact id, None when it is ours.
-        It is not new if the same message is there under another address of the same chat and author.
+    def add_all(self, filed: Sequence[Filed], now: float) -> Sequence[bool]:
+        """Insert or ignore messages of one instance; for each, in this order, whether it was new.
+
+        It is not new if the same message is there, or stands before it in `filed`, also under another address of the
+        same chat and author.
         """
 
     def find(self, instance: InstanceId, message_id: MessageId) -> Sequence[Received]:

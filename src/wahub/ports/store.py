@@ -56,6 +56,9 @@ class Instances(Protocol):
     def next_sequence(self, instance: InstanceId) -> int:
         """Take the next number of the instance's event sequence (1, 2, …), without gaps once committed."""
 
+    def next_sequences(self, instance: InstanceId, count: int) -> int:
+        """Take the next `count` numbers, at least one; returns the first. InstanceNotFoundError."""
+
 
 class Lifecycles(Protocol):
     """Lifecycle records and incidents. The lease holder writes them; callers' requests write what they ask for."""

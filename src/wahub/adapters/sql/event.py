@@ -79,6 +79,9 @@ class SqlEvents:
         position: int = self._runner.run(_ADD, values).scalar_one()
         return position
 
+    def add_all(self, events: Sequence[LoggedEvent]) -> Sequence[int]:
+        return [self.add(event) for event in events]
+
     def after(self, instance: InstanceId, sequence: int, limit: int) -> Sequence[LoggedEvent]:
         found = self._runner.run(_AFTER, {"instance": instance, "beyond": sequence, "at_most": limit})
         return [self._read(row) for row in found]

@@ -13,6 +13,7 @@ from wahub.adapters.sql.runner import Runner, for_both
 from wahub.adapters.sql.tables import inbox, people
 from wahub.domain.ids import InstanceId, MessageId
 from wahub.domain.inbox import ABOUT_OTHERS, NOTICES, Address, Received, Vote, address_of
+from wahub.ports.messages import Filed
 
 _READ = (
     *("instance", "chat", "sender", "sender_phone", "sender_lid", "message_id", "from_me", "type", "text", "timestamp"),
@@ -86,6 +87,9 @@ class SqlInbox:
             "listed": received.type not in _NOT_LISTED and received.target is None,
         }
         return self._runner.run(_ADD[self._runner.dialect], values).one_or_none() is not None
+
+    def add_all(self, filed: Sequence[Filed], now: float) -> Sequence[bool]:
+        return [self.add(one.received, one.chat_key, one.author, now) for one in filed]
 
     def find(self, instance: InstanceId, message_id: MessageId) -> Sequence[Received]:
         rows = self._runner.run(_FIND, {"instance": instance, "message_id": message_id})

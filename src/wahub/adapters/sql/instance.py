@@ -61,7 +61,7 @@ _SHED = [
 _NEXT = (
     sa.update(instances)
     .where(instances.c.id == bindparam("of"))
-    .values(sequence=instances.c.sequence + 1)
+    .values(sequence=instances.c.sequence + bindparam("count", type_=sa.BigInteger))
     .returning(instances.c.sequence)
 )
 
@@ -109,10 +109,13 @@ class SqlInstances:
         self._runner.run(_DELETE, {"of": instance})
 
     def next_sequence(self, instance: InstanceId) -> int:
-        number: int | None = self._runner.run(_NEXT, {"of": instance}).scalar_one_or_none()
-        if number is None:
+        return self.next_sequences(instance, 1)
+
+    def next_sequences(self, instance: InstanceId, count: int) -> int:
+        last: int | None = self._runner.run(_NEXT, {"of": instance, "count": count}).scalar_one_or_none()
+        if last is None:
             raise InstanceNotFoundError(instance)
-        return number
+        return last - count + 1
 
 
 def _values(instance: Instance, codec: Codec) -> dict[str, Any]:
