@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from wahub.domain.contact import Contact, learn
 from wahub.domain.ids import InstanceId
@@ -13,7 +14,18 @@ from wahub.services import webhook
 
 
 class Met(dict[tuple[Address, str | None], Contact]):
-    """Whom a transaction met: one instance's people, by what a message said of them."""
+    """Whom a transaction met: one instance's people, by what a message said of them.
+
+    `before_merge` is called when two of them turn out to be one, before anything that goes by one of them is moved.
+    """
+
+    def __init__(self, before_merge: Callable[[], None] | None = None) -> None:
+        super().__init__()
+        self.before_merge = before_merge or _nothing
+
+
+def _nothing() -> None:
+    """What there is to do before a merge when nobody asked for it."""
 
 
 def meet(
@@ -40,6 +52,8 @@ def meet(
         new_id="c_" + _digest(seed, address),
         now=now,
     )
+    if learned.merged is not None:
+        met.before_merge()
     if learned.changed:
         met.clear()
     for contact in learned.changed:

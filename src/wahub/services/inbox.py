@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from wahub.domain.contact import Contact, stranger
 from wahub.domain.ids import InstanceId, MessageId
-from wahub.domain.inbox import ABOUT_OTHERS, NOTICES, STATUS, PollKey, Received, poll_key
+from wahub.domain.inbox import ABOUT_OTHERS, NOTICES, STATUS, Address, PollKey, Received, poll_key
 from wahub.domain.incoming import Place, event_of
 from wahub.domain.instance import Instance
 from wahub.domain.lease import Lease
 from wahub.domain.message import Poll
-from wahub.ports.messages import ChatNews
+from wahub.ports.messages import ChatNews, Filed
 from wahub.ports.store import Tx
 from wahub.services import contact, webhook
 
@@ -28,39 +29,111 @@ def ingest_all(tx: Tx, lease: Lease, received: Sequence[tuple[Received, str]], n
     """The same for several of one instance, each with its event id, in their order; returns those that were new."""
     tx.fence(lease)
     # Nothing in here changes what the instance is set to.
-    instance, met = tx.instances.get(lease.instance), contact.Met()
-    return [message for message, event_id in received if _ingest(tx, instance, met, message, now, event_id)]
+    batch = _Batch(tx, tx.instances.get(lease.instance), now)
+    for message, event_id in received:
+        batch.take(message, event_id)
+    batch.write()
+    return batch.new
 
 
-def _ingest(tx: Tx, instance: Instance | None, met: contact.Met, received: Received, now: float, event_id: str) -> bool:
-    author, partner = _people(tx, met, received, now, event_id)
-    key = received.chat if partner is None else partner.id
-    if not tx.inbox.add(received, key, None if author is None else author.id, now):
-        return False
-    if received.type not in NOTICES | ABOUT_OTHERS and received.target is None and received.chat != STATUS:
+@dataclass(frozen=True, slots=True)
+class _Letter:
+    """A message, and who it is from and with: None stands for us (`author`) or for a group (`partner`)."""
+
+    received: Received
+    event_id: str
+    author: Contact | None
+    partner: Contact | None
+
+    @property
+    def chat_key(self) -> str:
+        return self.received.chat if self.partner is None else self.partner.id
+
+    @property
+    def author_key(self) -> str | None:
+        return None if self.author is None else self.author.id
+
+
+class _Batch:
+    """Messages of one instance on their way into the store: a table is written once for as many as possible.
+
+    The outcome is that of writing one after the other. So what has to see the messages before it is written alone, and
+    when two contacts turn out to be one, everything before that is written first.
+    """
+
+    def __init__(self, tx: Tx, instance: Instance | None, now: float) -> None:
+        self._tx = tx
+        self._instance = instance
+        self._now = now
+        self._met = contact.Met(before_merge=self.write)
+        self._waiting: list[_Letter] = []
+        self.new: list[Received] = []
+        """What was written and had not been there before."""
+
+    def take(self, received: Received, event_id: str) -> None:
+        """Find out who wrote it; write it now or with the next ones."""
+        alone = received.target is not None or received.type in NOTICES | ABOUT_OTHERS
+        if alone:
+            self.write()
+        author, partner = self._people(received, event_id)
+        self._waiting.append(_Letter(received, event_id, author, partner))
+        if alone:
+            self.write()
+
+    def write(self) -> None:
+        """Write what waits."""
+        letters, self._waiting = self._waiting, []
+        if not letters:
+            return
+        tx = self._tx
+        filed = [Filed(letter.received, letter.chat_key, letter.author_key) for letter in letters]
+        new = [one for one, is_new in zip(letters, tx.inbox.add_all(filed, self._now), strict=True) if is_new]
+        self.new += (letter.received for letter in new)
+        _note_chats(tx, new)
+        if self._instance is not None:
+            told = [outgoing for letter in new if (outgoing := _told(tx, letter)) is not None]
+            webhook.emit_all(tx, self._instance, told, now=self._now)
+
+    def _people(self, received: Received, seed: str) -> tuple[Contact | None, Contact | None]:
+        """Its author and its partner, with what it says of who they are."""
+        author = partner = None
+        if not received.from_me and not received.by_nobody:
+            author = self._meet(received, received.author, received.push_name, seed)
+        if received.partner is not None:
+            if author is not None and received.partner == received.author:
+                return author, author
+            partner = self._meet(received, received.partner, None, seed)
+        return author, partner
+
+    def _meet(self, received: Received, address: Address, name: str | None, seed: str) -> Contact:
+        return contact.meet(self._tx, received.instance, address, name, now=self._now, seed=seed, met=self._met)
+
+
+def _note_chats(tx: Tx, letters: Sequence[_Letter]) -> None:
+    """What is the latest of each chat; a later one of the same second counts."""
+    latest: dict[str, Received] = {}
+    for letter in letters:
+        received = letter.received
+        if received.new_subject is not None:
+            tx.chats.set_title(received.instance, letter.chat_key, received.new_subject)
+        if received.type in NOTICES | ABOUT_OTHERS or received.target is not None or received.chat == STATUS:
+            continue
+        before = latest.get(letter.chat_key)
+        if before is None or received.timestamp >= before.timestamp:
+            latest[letter.chat_key] = received
+    for key, received in latest.items():
         tx.chats.note(received.instance, key, _news(received))
-    if received.new_subject is not None:
-        tx.chats.set_title(received.instance, key, received.new_subject)
+
+
+def _told(tx: Tx, letter: _Letter) -> webhook.Outgoing | None:
+    """What callers hear of it; None if nothing."""
+    received, author = letter.received, letter.author
     if author is None and received.type in NOTICES:
         author = _unknown_author(received)
-    if instance is not None and author is not None and _may_tell(tx, received, author.id):
-        event, data = event_of(received, Place(received.chat, author, partner))
-        webhook.emit(tx, instance, event, data, lane=key, now=now, event_id=event_id)
-    return True
-
-
-def _people(
-    tx: Tx, met: contact.Met, received: Received, now: float, seed: str
-) -> tuple[Contact | None, Contact | None]:
-    """Who wrote it (None: we) and who the chat is with (None: a group), with what this message says of who they are."""
-    author = partner = None
-    if not received.from_me and not received.by_nobody:
-        author = contact.meet(tx, received.instance, received.author, received.push_name, now=now, seed=seed, met=met)
-    if received.partner is not None:
-        if author is not None and received.partner == received.author:
-            return author, author
-        partner = contact.meet(tx, received.instance, received.partner, None, now=now, seed=seed, met=met)
-    return author, partner
+    if author is None or not _may_tell(tx, received, author.id):
+        return None
+    event, data = event_of(received, Place(received.chat, author, letter.partner))
+    return webhook.Outgoing(event, data, letter.chat_key, letter.event_id)
 
 
 def _unknown_author(received: Received) -> Contact:

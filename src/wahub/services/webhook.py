@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wahub.domain.endpoint import ASIDE_AFTER, Held, Secrets, Trouble, after_failure, ends_outage
@@ -29,6 +29,23 @@ from wahub.domain.webhook import (
 from wahub.ports.store import Tx
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An event that callers are to hear of. `event_id` is chosen outside, so that a transaction that runs again logs
+    the same event. `ttl` (seconds) is for events that die early; without it attempts go on for 72 h."""
+
+    event: str
+    data: Mapping[str, Any] = field(repr=False)
+    lane: str
+    event_id: str
+    ttl: float | None = None
+
+    @property
+    def lives(self) -> float:
+        """Seconds for which it is worth telling."""
+        return RETRY_HORIZON if self.ttl is None else self.ttl
+
+
 def emit(
     tx: Tx,
     instance: Instance,
@@ -42,44 +59,71 @@ def emit(
 ) -> bool:
     """Write an event into the instance's log, and queue it for its URL if it has one and wants it. True if queued.
 
-    `ttl` (seconds) is for events that die early; without it attempts go on for 72 h. `event_id` is chosen outside, so
-    that a transaction that runs again logs the same event. After the commit, notify the topic `webhooks`.
-    ValueError if `data` is something that JavaScript would not read back the same.
+    After the commit, notify the topic `webhooks`. ValueError if `data` is something that JavaScript would not read back
+    the same.
     """
-    posted, logged = wants(instance.config, event), event not in UNLOGGED
-    if not posted and not logged:
-        return False
-    body = body_text(event, instance.id, data)
     if event in ENDS_SECRETS:
         for dead in SECRETS:
             tx.webhooks.supersede(instance.id, dead)
         tx.events.end_secrets(now, instance.id)
-    made = LoggedEvent(
-        event_id=event_id,
-        instance=instance.id,
-        event=event,
+    return emit_all(tx, instance, [Outgoing(event, data, lane, event_id, ttl)], now=now) > 0
+
+
+def emit_all(tx: Tx, instance: Instance, outgoing: Sequence[Outgoing], *, now: float) -> int:
+    """The same for several events, in their order, none of which ends a secret. Returns how many were queued."""
+    wanted = [wants(instance.config, one.event) for one in outgoing]
+    told = [(one, posted) for one, posted in zip(outgoing, wanted, strict=True) if posted or one.event not in UNLOGGED]
+    if not told:
+        return 0
+    bodies = [body_text(one.event, instance.id, one.data) for one, _ in told]
+    numbers = _numbers(tx, instance.id, [one for one, _ in told])
+    made = [
+        _logged(instance.id, one, body, number, now)
+        for (one, _), body, number in zip(told, bodies, numbers, strict=True)
+    ]
+    positions = tx.events.add_all(made)
+    url = instance.config.webhook_url or ""
+    queued = [
+        _delivery(event, position, url, one)
+        for (one, posted), event, position in zip(told, made, positions, strict=True)
+        if posted
+    ]
+    if queued:
+        tx.webhooks.add_all(queued)
+    return len(queued)
+
+
+def _numbers(tx: Tx, instance: InstanceId, told: Sequence[Outgoing]) -> list[int]:
+    """Their numbers in the log, one after the other; 0 for those that are not logged."""
+    logged = [one.event not in UNLOGGED for one in told]
+    count = sum(logged)
+    free = iter(range(first := tx.instances.next_sequences(instance, count), first + count) if count else ())
+    return [next(free) if counts else 0 for counts in logged]
+
+
+def _logged(instance: InstanceId, one: Outgoing, body: str, sequence: int, now: float) -> LoggedEvent:
+    return LoggedEvent(
+        event_id=one.event_id,
+        instance=instance,
+        event=one.event,
         body=body,
-        sequence=tx.instances.next_sequence(instance.id) if logged else 0,
+        sequence=sequence,
         created_at=now,
-        secret_until=now + (RETRY_HORIZON if ttl is None else ttl) if event in SECRETS else None,
+        secret_until=now + one.lives if one.event in SECRETS else None,
     )
-    position = tx.events.add(made)
-    if posted:
-        tx.webhooks.add(_delivery(made, position, instance.config.webhook_url or "", lane, ttl))
-    return posted
 
 
-def _delivery(made: LoggedEvent, position: int, url: str, lane: str, ttl: float | None) -> Delivery:
+def _delivery(made: LoggedEvent, position: int, url: str, one: Outgoing) -> Delivery:
     return Delivery(
         event_id=made.event_id,
         instance=made.instance,
         event=made.event,
-        lane=lane,
+        lane=one.lane,
         url=url,
         body=made.body,
         sequence=made.sequence,
         created_at=made.created_at,
-        expires_at=made.created_at + (RETRY_HORIZON if ttl is None else ttl),
+        expires_at=made.created_at + one.lives,
         next_attempt_at=made.created_at,
         position=position,
     )
