@@ -161,8 +161,8 @@ class FakeLink:
     def extend(self, trusted_until: float) -> None:
         self.extended.append(trusted_until)
 
-    def ack_inbound(self, seq: int) -> None:
-        self.acked.append(seq)
+    def ack_inbound(self, *seqs: int) -> None:
+        self.acked.extend(seqs)
 
     def watch(self, presence: bool) -> None:
         self.watched.append(presence)

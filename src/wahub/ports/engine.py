@@ -324,8 +324,8 @@ class Link(Protocol):
     def extend(self, trusted_until: float) -> None:
         """Lengthen the term (monotonic seconds). Shorter or past values are ignored."""
 
-    def ack_inbound(self, seq: int) -> None:
-        """The message is stored: the spool may drop it."""
+    def ack_inbound(self, *seqs: int) -> None:
+        """The messages are stored: the spool may drop them."""
 
     def watch(self, presence: bool) -> None:
         """Whether to ask for, and report, the presence of the people who write. Off at the beginning."""

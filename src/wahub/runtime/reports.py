@@ -144,9 +144,9 @@ class ReportBatch:
                 deps.wakeup.notify(outbox_topic(lease.instance))
                 deps.wakeup.notify(settled_topic(lease.instance))
                 deps.wakeup.notify(WEBHOOKS)
-        for event in inbound:
+        for _ in inbound:
             deps.fault("after_ingest")
-            self._link.ack_inbound(event.seq)
+        self._link.ack_inbound(*(event.seq for event in inbound))
         if received:
             deps.wakeup.notify(WEBHOOKS)
             if deps.settings.eager_media:

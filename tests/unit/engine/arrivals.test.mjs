@@ -24,7 +24,7 @@ const PADDING = Buffer.of(1);
 const plain = message => Buffer.concat([proto.Message.encode(proto.Message.fromObject(message)).finish(), PADDING]);
 
 /** An inbound side with a spool in memory; `lids` are the account's stored mappings. */
-function scene({ statuses = false, spooled = [], lids = {} } = {}) {
+function scene({ statuses = false, spooled = [], lids = {}, answered = async () => {} } = {}) {
 	const files = new Map(spooled.map((entry, index) => [index + 1, entry]));
 	const aside = [];
 	const told = [];
@@ -33,7 +33,7 @@ function scene({ statuses = false, spooled = [], lids = {} } = {}) {
 	const keys = { get: async (kind, ids) => Object.fromEntries(ids.filter(id => lids[id]).map(id => [id, lids[id]])) };
 	const inbound = new Inbound({
 		stored: async () => {},
-		answered: async () => {},
+		answered,
 		spool: {
 			nextSequence: () => (sequence += 1),
 			write: async (seq, entry) => void files.set(seq, entry),
@@ -168,13 +168,37 @@ test('arrivals: kept before it is told, dropped when it is stored, and the secon
 	assert.deepEqual(all.files.get(101).me, { phone: '1555', lid: '777' });
 	const [again] = await take(all, stanza(PEER), USED);
 	assert.equal(decodePlaintext(again).conversation, 'hi');
-	await all.inbound.acknowledged(101);
+	await all.inbound.acknowledged([101]);
 	assert.equal(all.files.size, 0);
 	const [later] = await take(all, stanza(PEER), USED);
 	assert.deepEqual([...later], [1]);
 	// Its sender encrypted it anew: the same message.
 	await take(all, stanza(PEER), { conversation: 'hi' });
 	assert.deepEqual([texts(all.told), all.missed, all.files.size], [['hi'], [], 0]);
+});
+
+test('arrivals: those of one commit are dropped together, as soon as their receipts have left', async () => {
+	const receipts = Promise.withResolvers();
+	let asked = 0;
+	const all = scene({ answered: () => ((asked += 1), receipts.promise) });
+	for (const id of ['M1', 'M2', 'M3']) {
+		await take(all, stanza({ ...PEER, id }), { conversation: id });
+	}
+	const dropped = all.inbound.acknowledged([101, 102, 999]);
+	await all.inbound.acknowledged([101]);
+	assert.deepEqual([[...all.files.keys()], asked], [[101, 102, 103], 1]);
+	receipts.resolve();
+	await dropped;
+	assert.deepEqual([...all.files.keys()], [103]);
+	await take(all, stanza(PEER), { conversation: 'M1' });
+	assert.deepEqual(texts(all.told), ['M1', 'M2', 'M3'], 'it is still known');
+});
+
+test('arrivals: without their receipts they stay for the next link', async () => {
+	const all = scene({ answered: async () => assert.fail('link closed') });
+	await take(all, stanza(PEER), { conversation: 'hi' });
+	await all.inbound.acknowledged([101]);
+	assert.deepEqual([...all.files.keys()], [101]);
 });
 
 test('arrivals: what cannot be read is told once, and is no gap any more when it comes', async () => {
@@ -290,8 +314,7 @@ test('arrivals: what the own phone sends again is the message that could not be 
 		await take(all, stanza({ from: '888@lid', sender_pn: '1666@s.whatsapp.net' }), { conversation: 'M1' });
 		await take(all, stanza({ ...OWN_PHONE, id: step }), resent(infoOf('M9')));
 		assert.equal(all.told.length, 2, step);
-		await all.inbound.acknowledged(101);
-		await all.inbound.acknowledged(102);
+		await all.inbound.acknowledged([101, 102]);
 	}
 });
 

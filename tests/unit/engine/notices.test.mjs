@@ -325,7 +325,7 @@ test('inbound: a notice is told when it is kept, once, and before what came afte
 	assert.deepEqual(told, [[1, '1'], [2, '2'], [3, 'later']]);
 	assert.deepEqual(writes.map(({ seq, entry }) => [seq, entry.body.message_id]), [[1, '1'], [2, '2']]);
 	await inbound.keepNotices([bodyOf('1')], Promise.resolve());
-	await inbound.acknowledged(1);
+	await inbound.acknowledged([1]);
 	await inbound.keepNotices([bodyOf('1')], Promise.resolve());
 	await turn();
 	assert.equal(writes.length, 2, 'the server brings again what it has no ack for');

@@ -170,10 +170,10 @@ class BaileysLink:
             self._trusted_until = trusted_until
             self._tell(wire.Extend(**self._address, until=self._engine_clock(trusted_until)))
 
-    def ack_inbound(self, seq: int) -> None:
-        """The message is stored: the spool may drop it."""
-        if not self.closed:
-            self._tell(wire.InboundAck(**self._address, seq=seq))
+    def ack_inbound(self, *seqs: int) -> None:
+        """The messages are stored: the spool may drop them."""
+        if seqs and not self.closed:
+            self._tell(wire.InboundAck(**self._address, seqs=list(seqs)))
 
     def watch(self, presence: bool) -> None:
         """Whether to ask for, and report, the presence of the people who write."""

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 KeyRow: TypeAlias = tuple[str, str, bytes]
 KeyChange: TypeAlias = tuple[str, str, bytes | None]
@@ -122,7 +122,9 @@ class Pair(_LinkFrame, tag="pair"):
 
 
 class InboundAck(_LinkFrame, tag="inbound_ack"):
-    seq: int
+    """The messages of one commit are stored."""
+
+    seqs: list[int]
 
 
 class Watch(_LinkFrame, tag="watch"):

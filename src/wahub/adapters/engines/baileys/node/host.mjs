@@ -77,7 +77,7 @@ export class Host {
 			case 'extend':
 				return link.term.extend(frame.until);
 			case 'inbound_ack':
-				return void link.inbound.acknowledged(frame.seq).catch(error => this.logError('spool file stays', error));
+				return void link.inbound.acknowledged(frame.seqs).catch(error => this.logError('spool file stays', error));
 			case 'watch':
 				return link.watching.set(frame.presence);
 			case 'fetch':

@@ -295,24 +295,26 @@ export class Inbound {
 	}
 
 	/**
-	 * The gateway has stored it. Until its receipt has left, which waits for the keys, the server brings it again to the next
-	 * link, and that answers from the spool.
-	 * @param {number} seq
+	 * The gateway has stored them. Until their receipts have left, which wait for the keys, the server brings them again to the
+	 * next link, and that answers from the spool.
+	 * @param {number[]} seqs
 	 */
-	async acknowledged(seq) {
-		const key = this.keyOfSequence.get(seq);
-		if (key === undefined) {
+	async acknowledged(seqs) {
+		const stored = seqs.map(seq => ({ seq, key: this.keyOfSequence.get(seq) })).filter(({ key }) => key !== undefined);
+		if (stored.length === 0) {
 			return;
 		}
-		this.keyOfSequence.delete(seq);
+		stored.forEach(({ seq }) => this.keyOfSequence.delete(seq));
 		try {
 			await this.link.answered();
 		} catch {
-			return; // the link has ended; the next one tells it again
+			return; // the link has ended; the next one tells them again
 		}
-		this.waiting.delete(key);
-		this.remember(key);
-		await this.link.spool.remove(seq);
+		for (const { key } of stored) {
+			this.waiting.delete(key);
+			this.remember(key);
+		}
+		await Promise.all(stored.map(({ seq }) => this.link.spool.remove(seq)));
 	}
 
 	remember(key) {

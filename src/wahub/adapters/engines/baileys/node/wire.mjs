@@ -3,7 +3,7 @@
 
 import { Packr } from 'msgpackr';
 
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
 
 /** A longer frame is a broken peer, not a message. */
 const MAX_FRAME_BYTES = 64 * 1024 * 1024;
