@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,8 +32,11 @@ from wahub.ports.store import Tx
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """An event that callers are to hear of. `event_id` is chosen outside, so that a transaction that runs again logs
-    the same event. `ttl` (seconds) is for events that die early; without it attempts go on for 72 h."""
+    """An event that callers are to hear of.
+
+    `event_id` is chosen outside, so that a transaction that runs again logs the same event. `ttl` (seconds) is for
+    events that die early; without it attempts go on for 72 h.
+    """
 
     event: str
     data: Mapping[str, Any] = field(repr=False)
@@ -71,23 +75,14 @@ def emit(
 
 def emit_all(tx: Tx, instance: Instance, outgoing: Sequence[Outgoing], *, now: float) -> int:
     """The same for several events, in their order, none of which ends a secret. Returns how many were queued."""
-    wanted = [wants(instance.config, one.event) for one in outgoing]
-    told = [(one, posted) for one, posted in zip(outgoing, wanted, strict=True) if posted or one.event not in UNLOGGED]
+    config, url = instance.config, instance.config.webhook_url or ""
+    told = [one for one in outgoing if one.event not in UNLOGGED or wants(config, one.event)]
     if not told:
         return 0
-    bodies = [body_text(one.event, instance.id, one.data) for one, _ in told]
-    numbers = _numbers(tx, instance.id, [one for one, _ in told])
-    made = [
-        _logged(instance.id, one, body, number, now)
-        for (one, _), body, number in zip(told, bodies, numbers, strict=True)
-    ]
-    positions = tx.events.add_all(made)
-    url = instance.config.webhook_url or ""
-    queued = [
-        _delivery(event, position, url, one)
-        for (one, posted), event, position in zip(told, made, positions, strict=True)
-        if posted
-    ]
+    numbers = _numbers(tx, instance.id, told)
+    made = [_logged(instance.id, one, number, now) for one, number in zip(told, numbers, strict=True)]
+    placed = zip(told, made, tx.events.add_all(made), strict=True)
+    queued = [_delivery(event, position, url, one) for one, event, position in placed if wants(config, one.event)]
     if queued:
         tx.webhooks.add_all(queued)
     return len(queued)
@@ -95,18 +90,17 @@ def emit_all(tx: Tx, instance: Instance, outgoing: Sequence[Outgoing], *, now: f
 
 def _numbers(tx: Tx, instance: InstanceId, told: Sequence[Outgoing]) -> list[int]:
     """Their numbers in the log, one after the other; 0 for those that are not logged."""
-    logged = [one.event not in UNLOGGED for one in told]
-    count = sum(logged)
-    free = iter(range(first := tx.instances.next_sequences(instance, count), first + count) if count else ())
-    return [next(free) if counts else 0 for counts in logged]
+    count = sum(one.event not in UNLOGGED for one in told)
+    free = itertools.count(tx.instances.next_sequences(instance, count) if count else 0)
+    return [0 if one.event in UNLOGGED else next(free) for one in told]
 
 
-def _logged(instance: InstanceId, one: Outgoing, body: str, sequence: int, now: float) -> LoggedEvent:
+def _logged(instance: InstanceId, one: Outgoing, sequence: int, now: float) -> LoggedEvent:
     return LoggedEvent(
         event_id=one.event_id,
         instance=instance,
         event=one.event,
-        body=body,
+        body=body_text(one.event, instance, one.data),
         sequence=sequence,
         created_at=now,
         secret_until=now + one.lives if one.event in SECRETS else None,
