@@ -211,7 +211,7 @@ _LINE = ["ix_outbox_line ", "ix_outbox_line_of_chat "]
             tally._COUNTERS,
             ["ix_outbox_sent ", "ix_outbox_sent_to ", "ix_outbox_failed ", "ix_disconnects_instance_at "],
         ),
-        (webhook._DUE, ["ix_deliveries_lane"]),
+        (webhook._DUE["sqlite"], ["ix_deliveries_lane"]),
         (webhook._NEXT_AT, ["ix_deliveries_lane"]),
         (webhook._LAST_ATTEMPT, ["ix_deliveries_attempted "]),
         (webhook._SUPERSEDE, ["ix_events_secret "]),

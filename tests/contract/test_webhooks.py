@@ -121,6 +121,32 @@ async def test_full_endpoints_are_left_out(store: Database) -> None:
     assert [delivery.event_id for delivery in found] == ["event-9"]
 
 
+@pytest.mark.parametrize("full", [[], [(SHOP, OTHER_URL)]])
+async def test_what_is_known_is_left_out_and_still_holds_back_its_lane(
+    store: Database, full: list[tuple[InstanceId, str]]
+) -> None:
+    await add_instance(store)
+    first, _, third, fourth, _ = await _add(
+        store,
+        make_delivery(1, "a"),
+        make_delivery(2, "a"),
+        make_delivery(3, "b"),
+        make_delivery(4, "c"),
+        make_delivery(5, "d", OTHER_URL),
+    )
+    of_others = [] if full else ["event-5"]
+
+    async def due(limit: int, *besides: int) -> list[str]:
+        found = await store.read(lambda tx: tx.webhooks.due(START, limit, full, besides))
+        return [delivery.event_id for delivery in found]
+
+    assert await due(9, first.position, fourth.position) == ["event-3", *of_others]
+    assert await due(1, first.position) == ["event-3"], "what is left out does not count"
+    assert await due(9, first.position, third.position, fourth.position, *range(-3_000, 0)) == of_others
+    await store.write(lambda tx: tx.webhooks.rename_lane(SHOP, "a", "b"))
+    assert await due(9, first.position) == ["event-4", *of_others], "by its position, whatever its lane is called"
+
+
 async def test_nothing_pending(store: Database) -> None:
     await add_instance(store)
     assert await _due(store) == []

@@ -233,12 +233,19 @@ class Webhooks(Protocol):
     def add_all(self, added: Sequence[Delivery]) -> None:
         """The same for several at once, which may be none and may be of several instances."""
 
-    def due(self, now: float, limit: int, full: Collection[tuple[InstanceId, str]] = ()) -> Sequence[Delivery]:
+    def due(
+        self,
+        now: float,
+        limit: int,
+        full: Collection[tuple[InstanceId, str]] = (),
+        besides: Collection[int] = (),
+    ) -> Sequence[Delivery]:
         """Pending deliveries that may be posted.
 
         The first of each (instance, url, lane), if its time has come, oldest first; of an endpoint that is held, if the
         time of its probe has come. Endpoints (instance, url) in `full` are left out: they take no more now, and must
-        not fill the answer.
+        not fill the answer. So are positions in `besides`, which are known already; what lies behind them in their
+        lanes has to wait all the same.
         """
 
     def next_attempt_at(self, after: float = 0.0) -> float | None:

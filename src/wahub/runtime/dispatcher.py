@@ -9,14 +9,14 @@ the heads of lanes that are due, leaving out endpoints that hold enough, and sta
 each hint, each finished attempt, the next retry time, and every `_POLL_EVERY` seconds, since hints may be lost.
 
 - *One endpoint cannot hold up others*: an endpoint is (instance, URL) and has `concurrency` slots. A full one is left
-  out of the read, so its backlog never fills a batch. The limit of a read is larger than what is held; so a full batch
-  always has something new to take, and the pass repeats until a batch is not full.
+  out of the read, so its backlog never fills a batch, and so is what is held already. The limit of a read is larger
+  than what is held; so a full batch always has a lane to take, and the pass repeats until a batch is not full.
 - *Fair*: the first of every endpoint starts before the second of any.
 - *An endpoint that does not answer at all* gets one attempt at a time until it answers; each costs a whole timeout.
 - *An endpoint that fails for long* is paused, and the store knows it (domain/endpoint.py): a read brings something of
   it only when its probe is due, and one attempt is made. When that one is taken, all that waited is due at once.
-- *No attempt on stale news*: a read may have begun before an attempt was saved and end after it; what finished in
-  between is left for the next pass.
+- *No attempt on stale news*: a read may have begun before an attempt was saved and end after it; what was under way
+  when it began is not in it.
 - *Reading costs no more than half the time*: under load a pass waits as long as the last read took, and finds more.
 
 A crash
@@ -94,10 +94,8 @@ class Dispatcher:
         self._results = Results(database, settings.backoff)
         self._endpoints = Endpoints(settings.concurrency, _MOST_RUNNING, _MOST_HELD)
         self._under_way: set[asyncio.Task[None]] = set()
-        self._finished_meanwhile: set[str] = set()
-        """Events whose attempt ended since the last read of the store began."""
         self._held_meanwhile: set[EndpointKey] = set()
-        """Endpoints that were held, or whose probe ended, since then."""
+        """Endpoints that were held, or whose probe ended, since the last read of the store began."""
         self._kick = asyncio.Event()
         self._quiet = asyncio.Event()
         self._stopping = False
@@ -210,9 +208,10 @@ class Dispatcher:
                 return None
             now = self._clock.now()
             limit = _BATCH + self._endpoints.held
-            self._finished_meanwhile.clear()
             self._held_meanwhile.clear()
-            due, next_at = await self._database.read(partial(_look, now=now, limit=limit, full=self._endpoints.full()))
+            full, besides = self._endpoints.full(), self._endpoints.positions()
+            look = partial(_look, now=now, limit=limit, full=full, besides=besides)
+            due, next_at = await self._database.read(look)
             if self._stopping:
                 return None
             self._begin(self._endpoints.accept(filter(self._is_news, due)))
@@ -220,8 +219,6 @@ class Dispatcher:
                 return next_at
 
     def _is_news(self, delivery: Delivery) -> bool:
-        if delivery.event_id in self._finished_meanwhile:
-            return False
         return (delivery.instance, delivery.url) not in self._held_meanwhile
 
     def _begin(self, deliveries: Iterable[Delivery]) -> None:
@@ -262,7 +259,6 @@ class Dispatcher:
     def _end(self, delivery: Delivery, task: asyncio.Task[None]) -> None:
         """The attempt is over, also when it was cancelled before it began: its lane is free."""
         self._under_way.discard(task)
-        self._finished_meanwhile.add(delivery.event_id)
         if self._stopping:
             self._endpoints.forget_waiting()
         self._begin(self._endpoints.finish(delivery))
@@ -323,5 +319,7 @@ class Dispatcher:
         )
 
 
-def _look(tx: Tx, now: float, limit: int, full: Collection[EndpointKey]) -> tuple[Sequence[Delivery], float | None]:
-    return tx.webhooks.due(now, limit, full), tx.webhooks.next_attempt_at(now)
+def _look(
+    tx: Tx, now: float, limit: int, full: Collection[EndpointKey], besides: Collection[int] = ()
+) -> tuple[Sequence[Delivery], float | None]:
+    return tx.webhooks.due(now, limit, full, besides), tx.webhooks.next_attempt_at(now)

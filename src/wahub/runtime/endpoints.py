@@ -41,7 +41,7 @@ class Endpoints:
         self._most_running = most_running
         self._most_held = most_held
         self._known: dict[EndpointKey, _Endpoint] = {}
-        self._events: set[str] = set()
+        self._positions: set[int] = set()
         """What runs or waits: a lane may be renamed meanwhile, and then the same delivery seems to head another."""
         self.running = 0
         self.held = 0
@@ -51,6 +51,10 @@ class Endpoints:
     def has_room(self) -> bool:
         """Whether anything more may be accepted at all."""
         return self.held < self._most_held
+
+    def positions(self) -> list[int]:
+        """Of all that runs or waits."""
+        return list(self._positions)
 
     def full(self) -> list[EndpointKey]:
         """Endpoints that take no more now; any other accepts at least one delivery of a lane that is not reserved."""
@@ -69,7 +73,7 @@ class Endpoints:
             if self._takes(endpoint, delivery):
                 endpoint.lanes.add(delivery.lane)
                 endpoint.waiting.append(delivery)
-                self._events.add(delivery.event_id)
+                self._positions.add(delivery.position)
                 self.held += 1
         for key, endpoint in touched.items():
             self._forget_if_idle(key, endpoint)
@@ -80,7 +84,7 @@ class Endpoints:
         key = (delivery.instance, delivery.url)
         endpoint = self._known[key]
         endpoint.lanes.discard(delivery.lane)
-        self._events.discard(delivery.event_id)
+        self._positions.discard(delivery.position)
         endpoint.running -= 1
         self.held -= 1
         others_wait = self.running >= self._most_running
@@ -111,11 +115,11 @@ class Endpoints:
     def _let_go(self, endpoint: _Endpoint) -> None:
         self.held -= len(endpoint.waiting)
         endpoint.lanes.difference_update(delivery.lane for delivery in endpoint.waiting)
-        self._events.difference_update(delivery.event_id for delivery in endpoint.waiting)
+        self._positions.difference_update(delivery.position for delivery in endpoint.waiting)
         endpoint.waiting.clear()
 
     def _takes(self, endpoint: _Endpoint, delivery: Delivery) -> bool:
-        if not self.has_room or delivery.event_id in self._events:
+        if not self.has_room or delivery.position in self._positions:
             return False
         return delivery.lane not in endpoint.lanes and len(endpoint.lanes) < self._capacity(endpoint)
 

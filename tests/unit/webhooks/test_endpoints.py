@@ -15,7 +15,8 @@ EMPTY = Delivery("", InstanceId(""), "message", "", "http://x", "{}", 1, 0.0, 1.
 
 
 def delivery(number: int, instance: str = "a", lane: str | None = None) -> Delivery:
-    return replace(EMPTY, event_id=f"e{number}", instance=InstanceId(instance), lane=lane or f"lane{number}")
+    name = InstanceId(instance)
+    return replace(EMPTY, event_id=f"e{number}", instance=name, lane=lane or f"lane{number}", position=number)
 
 
 def test_one_of_each_endpoint_in_turn() -> None:

@@ -7,12 +7,14 @@ the row of the event, which has the same position.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam, literal_column
+from sqlalchemy.dialects import postgresql
 
 from wahub.adapters.sql.endpoint import read_secrets
 from wahub.adapters.sql.runner import Runner
@@ -85,7 +87,13 @@ _HEADS_AND_TROUBLE = _HEADS.outerjoin(
 DELIVERY_COLUMNS = (*(deliveries.c[name] for name in _OWN), *(events.c[name] for name in _OF_EVENT))
 """What `read_delivery` reads, in its order."""
 
-_DUE = (
+_HELD: dict[str, sa.ColumnElement[bool]] = {
+    "sqlite": _HEADS.c.position.in_(sa.select(sa.func.json_each(bindparam("besides")).table_valued("value").c.value)),
+    "postgresql": _HEADS.c.position == sa.any_(bindparam("besides", type_=postgresql.ARRAY(sa.BigInteger))),
+}
+"""By dialect, because a list that SQLAlchemy expands would keep SQLite from running the statement prepared."""
+
+_DUE_OF_ALL = (
     sa.select(
         *DELIVERY_COLUMNS,
         webhook_endpoints.c.held_until,
@@ -100,7 +108,9 @@ _DUE = (
     .order_by(_HEADS.c.position)
     .limit(bindparam("at_most"))
 )
-_DUE_BESIDES = _DUE.where(sa.tuple_(_HEADS.c.instance, _HEADS.c.url).not_in(bindparam("besides", expanding=True)))
+_DUE = {dialect: _DUE_OF_ALL.where(sa.not_(held)) for dialect, held in _HELD.items()}
+_NOT_FULL = sa.tuple_(_HEADS.c.instance, _HEADS.c.url).not_in(bindparam("full", expanding=True))
+_DUE_OF_OTHERS = {dialect: due.where(_NOT_FULL) for dialect, due in _DUE.items()}
 _NEXT_AT = (
     sa.select(sa.func.min(_DUE_AT))
     .select_from(_HEADS_AND_TROUBLE)
@@ -147,11 +157,18 @@ class SqlWebhooks:
         if added:
             self._runner.run_many(_ADD, [_row(delivery) for delivery in added])
 
-    def due(self, now: float, limit: int, full: Collection[tuple[InstanceId, str]] = ()) -> Sequence[Delivery]:
-        values: dict[str, Any] = {"now": now, "at_most": limit}
+    def due(
+        self,
+        now: float,
+        limit: int,
+        full: Collection[tuple[InstanceId, str]] = (),
+        besides: Collection[int] = (),
+    ) -> Sequence[Delivery]:
+        dialect, held = self._runner.dialect, list(besides)
+        values = {"now": now, "at_most": limit, "besides": json.dumps(held) if dialect == "sqlite" else held}
         if not full:
-            return [self._due(row) for row in self._runner.run(_DUE, values)]
-        return [self._due(row) for row in self._runner.run(_DUE_BESIDES, {**values, "besides": list(full)})]
+            return [self._due(row) for row in self._runner.run(_DUE[dialect], values)]
+        return [self._due(row) for row in self._runner.run(_DUE_OF_OTHERS[dialect], {**values, "full": list(full)})]
 
     def next_attempt_at(self, after: float = 0.0) -> float | None:
         earliest: float | None = self._runner.run(_NEXT_AT, {"after": after}).scalar_one()
