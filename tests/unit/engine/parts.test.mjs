@@ -232,6 +232,50 @@ test('gate: held writes leave in order after the release, and none once it is sh
 	assert.deepEqual(socket.written, ['a', 'b']);
 });
 
+test('gate: what waits for one commit of keys leaves in one write', async () => {
+	const calls = [];
+	const socket = {
+		readyState: 1,
+		send: data => calls.push(data),
+		_socket: { cork: () => calls.push('cork'), uncork: () => calls.push('uncork') }
+	};
+	const { store, writes } = slowStore();
+	const gate = new Gate(socket, () => true);
+	store.pipe.hold = until => gate.hold(until);
+	for (const id of ['a', 'b']) {
+		await store.set({ session: { [id]: { v: 1 } } });
+		socket.send(`receipt ${id}`);
+	}
+	await turn();
+	await store.set({ session: { c: { v: 1 } } });
+	socket.send('receipt c');
+	writes[0].resolve();
+	await turn();
+	assert.deepEqual(calls, ['cork', 'receipt a', 'receipt b', 'uncork']);
+	writes[1].resolve();
+	await turn();
+	assert.deepEqual(calls.slice(4), ['cork', 'receipt c', 'uncork']);
+});
+
+test('raw keys: all that is made of bytes is the same, whoever asks', async () => {
+	const crypto = require('node:crypto');
+	const key = Buffer.alloc(32, 7);
+	const made = () => [
+		crypto.createHmac('sha256', key).update('text').digest('hex'),
+		crypto.createHmac('sha256', 'a text as the key').update('text').digest('hex'),
+		crypto.createHmac('sha256', Buffer.alloc(0)).update('text').digest('hex'),
+		crypto.createHmac('sha256', crypto.createSecretKey(key)).update('text').digest('hex'),
+		crypto.createCipheriv('aes-256-gcm', key, Buffer.alloc(12), { authTagLength: 16 }).update('text', 'utf8', 'hex'),
+		crypto.createDecipheriv('aes-256-cbc', new Uint8Array(key), Buffer.alloc(16)).update('00'.repeat(32), 'hex', 'hex')
+	];
+	const [before, { createHmac }] = [made(), crypto];
+	await load('raw_keys.mjs');
+	assert.deepEqual(made(), before);
+	assert.throws(() => crypto.createCipheriv('aes-256-gcm', Buffer.alloc(5), Buffer.alloc(12)), /key length/);
+	assert.notEqual(crypto.createHmac, createHmac);
+	assert.equal((await import('node:crypto')).createHmac, crypto.createHmac, 'also by name');
+});
+
 test('gate: it is told when what waits has left, and when it never will', async () => {
 	const socket = fakeSocket();
 	let open = true;

@@ -24,6 +24,8 @@ export class Gate {
 		this.next = null;
 		/** What waits, oldest first: writes, and what they wait for. @type {Array<{done?: boolean, reached?: Function, data?: unknown}>} */
 		this.line = [];
+		/** The last wait in the line, or one that is over. */
+		this.wait = { done: true, until: null };
 		this.writes = 0;
 		/** Told when our end of the handshake is done. */
 		this.onHandshake = () => {};
@@ -85,7 +87,11 @@ export class Gate {
 	 * @returns {true}
 	 */
 	hold(until) {
-		const wait = { done: false };
+		if (this.wait.until === until && !this.wait.done) {
+			return true; // what is written from now on stands behind it
+		}
+		const wait = { done: false, until };
+		this.wait = wait;
 		this.line.push(wait);
 		const release = () => {
 			wait.done = true;
@@ -107,6 +113,9 @@ export class Gate {
 		if (this.socket.readyState === CONNECTING) {
 			return;
 		}
+		// Many receipts wait for one commit of keys: they share a call of the operating system (source: ws lib/sender.js).
+		const { _socket: stream } = this.socket;
+		stream?.cork();
 		while (this.line.length && this.line[0].done !== false) {
 			const item = this.line.shift();
 			if (item.reached) {
@@ -115,5 +124,6 @@ export class Gate {
 				this.pass(item);
 			}
 		}
+		stream?.uncork();
 	}
 }

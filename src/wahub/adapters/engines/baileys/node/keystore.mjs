@@ -44,8 +44,8 @@ export class KeyStore {
 		/** The last change of each entry that is not durable. @type {Map<string, {kind: string, id: string, value: unknown}>} */
 		this.unwritten = new Map();
 		this.writes = 0;
-		/** @type {Array<{changes: Map<string, object>, resolve: () => void, reject: (error: Error) => void}>} */
-		this.waiting = [];
+		/** What goes out next, in one batch; `sets`: how many times it grew. @type {Batch | null} */
+		this.waiting = null;
 		this.running = null;
 		/** Why a batch could not be written; what was changed after it must not be durable without it. @type {Error | null} */
 		this.lost = null;
@@ -107,7 +107,7 @@ export class KeyStore {
 		}
 		const durable = this.enqueue(changes);
 		const held = changes.size > 0 && this.pipe.hold?.(durable);
-		return held && this.waiting.length < MOST_WAITING ? Promise.resolve() : durable;
+		return held && (this.waiting?.sets ?? 0) < MOST_WAITING ? Promise.resolve() : durable;
 	}
 
 	/** Write the credentials as they are when their turn comes. */
@@ -124,33 +124,38 @@ export class KeyStore {
 			return Promise.reject(this.lost);
 		}
 		this.writes += 1;
-		changes.forEach((change, key) => this.unwritten.set(key, change));
-		const { promise, resolve, reject } = Promise.withResolvers();
-		this.waiting.push({ changes, resolve, reject });
+		this.waiting ??= { changes: new Map(), sets: 0, ...Promise.withResolvers() };
+		const batch = this.waiting;
+		batch.sets += 1;
+		changes.forEach((change, key) => {
+			this.unwritten.set(key, change);
+			batch.changes.set(key, change);
+		});
 		this.running ??= this.drain();
-		this.stored = promise;
-		return promise;
+		this.stored = batch.promise;
+		return batch.promise;
 	}
 
 	async drain() {
 		// The other encryptions of this message finish within this turn of the event loop; their steps join the batch.
 		await new Promise(setImmediate);
-		while (this.waiting.length) {
+		while (this.waiting) {
 			const batch = this.waiting;
-			this.waiting = [];
-			const merged = new Map();
-			batch.forEach(({ changes }) => changes.forEach((change, key) => merged.set(key, change)));
-			merged.forEach(change => (change.bytes = change.value === null ? null : encodeValue(change.value)));
+			this.waiting = null;
+			const { changes } = batch;
+			changes.forEach(change => (change.bytes = change.value === null ? null : encodeValue(change.value)));
 			try {
-				await this.pipe.write([...merged.values()].map(({ kind, id, bytes }) => [kind, id, bytes]));
+				await this.pipe.write([...changes.values()].map(({ kind, id, bytes }) => [kind, id, bytes]));
 			} catch (error) {
 				this.lost = error;
 				this.cache.clear();
 				this.pipe.onFailure(error);
-				[...batch, ...this.waiting.splice(0)].forEach(({ reject }) => reject(error));
+				batch.reject(error);
+				this.waiting?.reject(error);
+				this.waiting = null;
 				break;
 			}
-			merged.forEach((change, key) => {
+			changes.forEach((change, key) => {
 				const { kind, value, bytes } = change;
 				if (this.unwritten.get(key) === change) {
 					this.unwritten.delete(key);
@@ -159,7 +164,7 @@ export class KeyStore {
 					this.remember(key, SHARED_SAFELY.has(kind) ? value : bytes);
 				}
 			});
-			batch.forEach(({ resolve }) => resolve());
+			batch.resolve();
 		}
 		this.running = null;
 	}
@@ -179,3 +184,5 @@ export class KeyStore {
 		}
 	}
 }
+
+/** @typedef {{changes: Map<string, object>, sets: number, promise: Promise<void>, resolve: () => void, reject: (error: Error) => void}} Batch */

@@ -6,6 +6,7 @@
 // Usage: node main.mjs <descriptor of the frame pipe>
 
 import './silence.mjs';
+import './raw_keys.mjs';
 import './signal_queue.mjs';
 import './signal_sessions.mjs';
 import { Socket } from 'node:net';
