@@ -93,7 +93,7 @@ async def test_of_several_events_all_are_logged_or_none(store: Database) -> None
     with pytest.raises(IllegalTransitionError, match="events breaks the rule"):
         await store.write(lambda tx: tx.events.add_all([fresh, taken]))
     with pytest.raises(InstanceNotFoundError):
-        await store.write(lambda tx: tx.events.add_all([replace(one, instance=OTHER) for one in (fresh, taken)]))
+        await store.write(lambda tx: tx.events.add_all([fresh, replace(taken, instance=OTHER, event_id="e3")]))
     assert await numbers(store) == [1]
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import bindparam, literal_column
 
-from wahub.adapters.sql.place import note_forgotten
+from wahub.adapters.sql.place import SqlPlaces, note_forgotten
 from wahub.adapters.sql.runner import Runner
 from wahub.adapters.sql.tables import deliveries, events, instances
 from wahub.domain.errors import InstanceNotFoundError
@@ -25,11 +25,10 @@ _UNDER_WAY: Final = 30.0
 
 _COLUMNS = ("event_id", "instance", "event", "body", "sequence", "created_at", "secret_until", "position")
 _ALL = sa.select(*(events.c[name] for name in _COLUMNS))
-_ADD = (
-    sa.insert(events)
-    .values({name: bindparam(name) for name in _COLUMNS if name != "position"})
-    .returning(events.c.position)
-)
+_ADD = sa.insert(events).values({name: bindparam(name) for name in _COLUMNS if name != "position"})
+# Sorted by the server, which gives the positions then, too.
+_ADD_PLACED = _ADD.returning(events.c.position, sort_by_parameter_order=True)
+_ADD_AT = _ADD.values(position=bindparam("position"))
 _AFTER = (
     _ALL.where(events.c.instance == bindparam("instance"), events.c.sequence > bindparam("beyond"))
     .order_by(events.c.sequence)
@@ -73,14 +72,21 @@ class SqlEvents:
         self._runner = runner
 
     def add(self, event: LoggedEvent) -> int:
-        values = {name: getattr(event, name) for name in _COLUMNS if name != "position"}
-        values["body"] = self._runner.codec.text_in(event.body)
-        values["sequence"] = event.sequence or None
-        position: int = self._runner.run(_ADD, values).scalar_one()
+        (position,) = self.add_all((event,))
         return position
 
     def add_all(self, events: Sequence[LoggedEvent]) -> Sequence[int]:
-        return [self.add(event) for event in events]
+        if not events:
+            return []
+        rows = [self._row(event) for event in events]
+        if self._runner.dialect == "postgresql":
+            return list(self._runner.insert_returning(_ADD_PLACED, rows).scalars())
+        # The one writer knows the next positions, and a row that is handed back costs as much as the insert.
+        first = SqlPlaces(self._runner).given() + 1
+        for position, row in enumerate(rows, first):
+            row["position"] = position
+        self._runner.run_many(_ADD_AT, rows)
+        return range(first, first + len(rows))
 
     def after(self, instance: InstanceId, sequence: int, limit: int) -> Sequence[LoggedEvent]:
         found = self._runner.run(_AFTER, {"instance": instance, "beyond": sequence, "at_most": limit})
@@ -125,6 +131,17 @@ class SqlEvents:
             self._runner.run(_FORGET, {"positions": [row.position for row in removable]})
         last = examined[-1]
         return last.position if len(examined) == limit and last.created_at < before else None
+
+    def _row(self, event: LoggedEvent) -> dict[str, Any]:
+        return {
+            "event_id": event.event_id,
+            "instance": event.instance,
+            "event": event.event,
+            "body": self._runner.codec.text_in(event.body),
+            "sequence": event.sequence or None,
+            "created_at": event.created_at,
+            "secret_until": event.secret_until,
+        }
 
     def _read(self, row: Sequence[Any]) -> LoggedEvent:
         values = dict(zip(_COLUMNS, row, strict=True))

@@ -67,13 +67,24 @@ class Runner:
     def run_many(self, statement: sa.Executable, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute once per row; there must be at least one."""
         connection = self._open()
-        if self._driver is not None:
-            for row in rows:
-                self.run(statement, row)
-            return
+        quick = None if self._driver is None else prepared(statement, connection.dialect)
         try:
-            connection.execute(statement, rows)
+            if quick is not None and self._driver is not None:
+                quick.run_many(self._driver, rows)
+            else:
+                connection.execute(statement, rows)
             return
+        except IntegrityError as error:
+            failure = refused(error, _table(statement), instance_of(rows[0]))
+        except sqlite3.IntegrityError as error:
+            failure = refused(IntegrityError(None, None, error), _table(statement), instance_of(rows[0]))
+        raise failure
+
+    def insert_returning(self, statement: sa.Insert, rows: Sequence[Mapping[str, Any]]) -> sa.CursorResult[Any]:
+        """Insert all rows by one statement, on PostgreSQL; what it returns is in no order but the statement's own."""
+        connection = self._open()
+        try:
+            return connection.execute(statement, rows)
         except IntegrityError as error:
             failure = refused(error, _table(statement), instance_of(rows[0]))
         raise failure

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 
 
+def clean(text: str | None) -> str | None:
+    """Text from outside as a column holds it: what UTF-8 cannot (NUL, half a surrogate pair) becomes U+FFFD."""
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.replace("\0", "�").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 class CleanText(sa.types.TypeDecorator[str]):
-    """Text from outside. What UTF-8 columns cannot hold (NUL, half a surrogate pair) becomes U+FFFD."""
+    """A column of text from outside, written `clean`."""
 
     impl = sa.Text
     cache_ok = True
 
-    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002
-        if value is None or (value.isascii() and "\0" not in value):
-            return value
-        return value.replace("\0", "�").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[str | None], str | None]:  # noqa: ARG002
+        # Not `process_bind_param`, which SQLAlchemy calls from a function of its own, for each value.
+        return clean
 
 
 metadata = sa.MetaData(
