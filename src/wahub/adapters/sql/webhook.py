@@ -84,7 +84,11 @@ _HEADS_AND_TROUBLE = _HEADS.outerjoin(
     webhook_endpoints,
     sa.and_(webhook_endpoints.c.instance == _HEADS.c.instance, webhook_endpoints.c.url == _HEADS.c.url),
 )
-DELIVERY_COLUMNS = (*(deliveries.c[name] for name in _OWN), *(events.c[name] for name in _OF_EVENT))
+DELIVERY_COLUMNS = tuple(
+    (events if name in _OF_EVENT else deliveries).c[name]
+    for name in Delivery.__slots__
+    if name in _OWN or name in _OF_EVENT
+)
 """What `read_delivery` reads, in its order."""
 
 _HELD: dict[str, sa.ColumnElement[bool]] = {
@@ -213,11 +217,12 @@ class SqlWebhooks:
 
 def read_delivery(runner: Runner, row: Sequence[Any]) -> Delivery:
     """One row of `DELIVERY_COLUMNS`."""
-    values = dict(zip((*_OWN, *_OF_EVENT), row, strict=True))
-    values["body"] = runner.codec.text_out(values["body"])
-    values["state"] = DeliveryState(values["state"])
-    values["sequence"] = values["sequence"] or 0
-    return Delivery(**values)
+    # By place: a dict of names would take longer than the row itself, and looks at the store are many.
+    event_id, instance, event, lane, url, body, sequence, created_at, expires_at, next_at, state, *rest = row
+    body, state = runner.codec.text_out(body), DeliveryState(state)
+    return Delivery(
+        *(event_id, instance, event, lane, url, body, sequence or 0, created_at, expires_at, next_at, state), *rest
+    )
 
 
 def _row(delivery: Delivery) -> dict[str, Any]:
