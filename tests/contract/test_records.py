@@ -29,6 +29,7 @@ from wahub.domain.instance import Config, EngineOptions, Observed, State
 from wahub.domain.lifecycle import Ask, Incident, IncidentKind, Lifecycle
 from wahub.domain.outbox import IdempotencyKey, KeyKind
 from wahub.domain.session import CREDS, KeyChanges, KeyName
+from wahub.ports.messages import Filed
 from wahub.ports.store import Database, KeyRecord, Tx
 
 
@@ -250,6 +251,64 @@ async def test_a_message_is_stored_once(store: Database) -> None:
         make_received(instance=InstanceId("other")),
     ):
         assert await store.write(lambda tx, received=different: add_received(tx, received, START))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("count", [1, 2, 17, 200])
+async def test_several_messages_are_stored_as_if_one_after_the_other(store: Database, count: int) -> None:
+    await add_instance(store)
+    # Ids may hold any characters; every third message is there already, and every fifth stands there twice.
+    received = [make_received(f"3A{number} \"'%,{{}}[]?:é\0", text=f"text {number}") for number in range(count)]
+    for one in received[::3]:
+        assert await store.write(lambda tx, one=one: add_received(tx, one, START))  # type: ignore[misc]
+    filed = [Filed(one, f"c_{one.chat}", f"c_{one.sender}") for one in received]
+    again = filed + filed[::5]
+    new = await store.write(lambda tx: tx.inbox.add_all(again, START + 1))
+    assert new == [number % 3 != 0 for number in range(count)] + [False] * len(filed[::5])
+    assert await store.write(lambda tx: tx.inbox.add_all(again, START + 2)) == [False] * len(again)
+    for one in received:
+        (found,) = await store.read(lambda tx, one=one: tx.inbox.find(SHOP, one.message_id))  # type: ignore[misc]
+        assert found.text == one.text
+    assert await store.read(lambda tx: tx.inbox.guards(SHOP, 1000)) == count
+
+
+async def test_a_copy_is_known_by_its_address_or_by_its_author_also_within_one_call(store: Database) -> None:
+    await add_instance(store)
+    other = "1@lid"
+    first, moved = make_received("1"), make_received("1", chat=other, sender=other)
+    cases = [
+        (Filed(first, "c_anna", "c_anna"), True),
+        (Filed(moved, "c_anna", "c_anna"), False),  # of the same person in the same chat
+        (Filed(first, "c_ben", "c_ben"), False),  # from the same address
+        (Filed(moved, "c_ben", "c_ben"), True),
+        (Filed(make_received("2"), "c_anna", "c_anna"), True),
+        (Filed(make_received("2", from_me=True, sender="me"), "c_anna", None), True),
+        (Filed(make_received("2", from_me=True, sender="me@lid"), "c_anna", None), False),
+        (Filed(make_received("3\0"), "c_anna", "c_anna"), True),
+        (Filed(make_received("3\ud800", chat=other), "c_anna", "c_anna"), False),  # both are stored as 3\ufffd
+        (Filed(make_received("4", chat="g\0@g.us"), "g\0@g.us", "c_anna"), True),
+        (Filed(make_received("4", chat="g\0@g.us", sender=other), "g\udc00@g.us", "c_anna"), False),
+    ]
+    filed = [one for one, _ in cases]
+
+    def apart(tx: Tx) -> list[bool]:
+        return [tx.inbox.add(one.received, one.chat_key, one.author, START) for one in filed]
+
+    def together_then_not(tx: Tx) -> None:
+        assert tx.inbox.add_all(filed, START) == [new for _, new in cases]
+        assert not any(tx.inbox.add_all(filed, START))
+        raise OurError
+
+    with pytest.raises(OurError):
+        await store.write(together_then_not)
+    assert await store.write(apart) == [new for _, new in cases]
+    assert await store.write(lambda tx: tx.inbox.add_all([], START)) == []
+
+
+async def test_of_equal_batches_at_the_same_moment_each_message_is_new_once(store: Database) -> None:
+    await add_instance(store)
+    filed = [Filed(make_received(f"3A{number}"), "c_anna", "c_anna") for number in range(20)]
+    arrivals = await asyncio.gather(*(store.write(lambda tx: tx.inbox.add_all(filed, START)) for _ in range(6)))
+    assert [sum(each) for each in zip(*arrivals, strict=True)] == [1] * 20
 
 
 async def test_of_equal_messages_at_the_same_moment_one_is_new(store: Database) -> None:

@@ -33,6 +33,8 @@ _VALUES: dict[str, object] = {
 def values_of(statement: sa.Executable) -> dict[str, object]:
     asked = statement.compile().params  # type: ignore[attr-defined]
     values = {name: value for name, value in _VALUES.items() if name in asked}
+    if statement is inbox._KNOWN["sqlite"]:
+        values["ids"] = '["M1", "M2"]'
     return values | ({"beyond": "c_anna"} if statement is thread._HEADS else {})
 
 
@@ -70,6 +72,7 @@ def test_a_page_is_one_walk_along_an_index(sqlite_url: str, statement: sa.Execut
         (missed._COUNT_OF, "ix_inbox_instance_message_id "),
         (missed._IS_HERE, "ix_inbox_instance_message_id "),
         (inbox._GUARDS, "USING COVERING INDEX"),
+        (inbox._KNOWN["sqlite"], "ix_inbox_instance_message_id (instance=? AND message_id=?)"),
         (retention._OLDEST, "ix_inbox_instance_received_at (instance=? AND received_at>? AND received_at<?)"),
         (retention._OLD_MESSAGE, "ix_inbox_instance_received_at (instance=? AND received_at<?)"),
         (retention._FORGET, "ix_inbox_instance_received_at (instance=? AND received_at<?)"),
@@ -83,6 +86,7 @@ def test_a_page_is_one_walk_along_an_index(sqlite_url: str, statement: sa.Execut
         "unreadable",
         "is here",
         "guards",
+        "known",
         "oldest",
         "old",
         "forget",

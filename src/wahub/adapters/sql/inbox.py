@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
+from sqlalchemy.dialects import postgresql
 
-from wahub.adapters.sql.runner import Runner, for_both
+from wahub.adapters.sql.runner import ByDialect, Runner, for_both
+from wahub.adapters.sql.schema import clean
 from wahub.adapters.sql.tables import inbox, people
 from wahub.domain.ids import InstanceId, MessageId
 from wahub.domain.inbox import ABOUT_OTHERS, NOTICES, Address, Received, Vote, address_of
@@ -26,24 +28,38 @@ _ADD = for_both(
         insert(inbox)
         .values({name: bindparam(name) for name in _WRITTEN})
         .on_conflict_do_nothing(index_elements=_IDENTITY)
-        .returning(inbox.c.position)
     )
 )
+_ADD_TOLD = _ADD["postgresql"].returning(*_IDENTITY[1:])
 _LAST_RECEIVED = sa.select(sa.func.max(inbox.c.received_at)).where(inbox.c.instance == bindparam("instance"))
 _SOME_OF = sa.select(inbox.c.position).where(inbox.c.instance == bindparam("instance")).limit(bindparam("at_most"))
 _GUARDS = sa.select(sa.func.count()).select_from(_SOME_OF.subquery())
 _SAME_ID = sa.and_(inbox.c.instance == bindparam("instance"), inbox.c.message_id == bindparam("message_id"))
 _SAME_PERSON = sa.and_(people.c.instance == inbox.c.instance, people.c.id == inbox.c.author_key)
-_AUTHORS = (
-    sa.select(inbox.c.chat_key, sa.func.coalesce(people.c.merged_into, inbox.c.author_key))
-    .select_from(inbox.outerjoin(people, _SAME_PERSON))
-    .where(_SAME_ID)
-)
+_AUTHOR = sa.func.coalesce(people.c.merged_into, inbox.c.author_key).label("author")
+_WITH_PEOPLE = inbox.outerjoin(people, _SAME_PERSON)
+_AUTHORS = sa.select(_AUTHOR).select_from(_WITH_PEOPLE).where(_SAME_ID)
+# One parameter however many ids there are, so that the text stays the same.
+_ONE_OF: ByDialect[sa.ColumnElement[bool]] = {
+    "sqlite": inbox.c.message_id.in_(sa.select(sa.func.json_each(bindparam("ids")).table_valued("value").c.value)),
+    "postgresql": inbox.c.message_id == sa.any_(bindparam("ids", type_=postgresql.ARRAY(sa.Text))),
+}
+_KNOWN: ByDialect[sa.Executable] = {
+    dialect: sa.select(inbox.c.message_id, inbox.c.chat_key, _AUTHOR, inbox.c.chat, inbox.c.sender)
+    .select_from(_WITH_PEOPLE)
+    .where(inbox.c.instance == bindparam("instance"), one_of)
+    for dialect, one_of in _ONE_OF.items()
+}
 _FIND = sa.select(*(inbox.c[name] for name in _READ)).where(_SAME_ID).order_by(inbox.c.position)
 _LATEST: Final = 2**53
 """A sender writes the timestamp; one that no column can hold must not stop the message for ever."""
 
 _NOT_LISTED: Final = NOTICES | ABOUT_OTHERS
+
+_Place = tuple[str, str, str | None]
+"""Message id, chat key, author: by these a copy is known that came under another address."""
+_Identity = tuple[str, str, str]
+"""Chat, sender, message id, as they are stored."""
 
 _to_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -63,10 +79,49 @@ class SqlInbox:
         return found
 
     def add(self, received: Received, chat_key: str, author: str | None, now: float) -> bool:
-        if (chat_key, author) in self._places(received.instance, received.message_id):
-            return False
-        codec = self._runner.codec
-        values = {
+        (new,) = self.add_all((Filed(received, chat_key, author),), now)
+        return new
+
+    def add_all(self, filed: Sequence[Filed], now: float) -> Sequence[bool]:
+        if not filed:
+            return []
+        places, identities = self._known(filed[0].received.instance, {clean(one.received.message_id) for one in filed})
+        fresh: dict[int, _Identity] = {}
+        for at, one in enumerate(filed):
+            place, identity = _place(one), _identity(one.received)
+            if place not in places and identity not in identities:
+                fresh[at] = identity
+                places.add(place)
+                identities.add(identity)
+        stored = self._insert([self._row(filed[at], now) for at in fresh], fresh.values()) if fresh else ()
+        return [fresh.get(at) in stored for at in range(len(filed))]
+
+    def find(self, instance: InstanceId, message_id: MessageId) -> Sequence[Received]:
+        rows = self._runner.run(_FIND, {"instance": instance, "message_id": message_id})
+        return [read_received(self._runner, row) for row in rows]
+
+    def authors_of(self, instance: InstanceId, message_id: MessageId) -> frozenset[str | None]:
+        return frozenset(self._runner.run(_AUTHORS, {"instance": instance, "message_id": message_id}).scalars())
+
+    def _known(self, instance: InstanceId, ids: Iterable[str]) -> tuple[set[_Place], set[_Identity]]:
+        """Where messages with these ids stand already."""
+        sqlite = self._runner.dialect == "sqlite"
+        values = {"instance": instance, "ids": _to_json(list(ids)) if sqlite else list(ids)}
+        rows = list(self._runner.run(_KNOWN[self._runner.dialect], values))
+        places = {(row.message_id, row.chat_key, row.author) for row in rows}
+        return places, {(row.chat, row.sender, row.message_id) for row in rows}
+
+    def _insert(self, rows: Sequence[Mapping[str, Any]], identities: Collection[_Identity]) -> Collection[_Identity]:
+        """Insert messages that were not there when `_known` asked; returns those that were stored."""
+        if self._runner.dialect == "postgresql":
+            return {tuple(row) for row in self._runner.insert_returning(_ADD_TOLD, rows)}
+        # Nobody else writes meanwhile.
+        self._runner.run_many(_ADD["sqlite"], rows)
+        return identities
+
+    def _row(self, one: Filed, now: float) -> dict[str, Any]:
+        received, codec = one.received, self._runner.codec
+        return {
             "instance": received.instance,
             "chat": received.chat,
             "sender": received.sender,
@@ -79,32 +134,21 @@ class SqlInbox:
             "timestamp": max(0, min(received.timestamp, _LATEST)),
             "raw": None if received.raw is None else codec.text_in(received.raw),
             "received_at": now,
-            "chat_key": chat_key,
-            "author_key": author,
+            "chat_key": one.chat_key,
+            "author_key": one.author,
             "push_name": received.push_name,
             "target": received.target,
             "details": codec.text_in(_to_json(details)) if (details := _details(received)) else None,
             "listed": received.type not in _NOT_LISTED and received.target is None,
         }
-        return self._runner.run(_ADD[self._runner.dialect], values).one_or_none() is not None
 
-    def add_all(self, filed: Sequence[Filed], now: float) -> Sequence[bool]:
-        return [self.add(one.received, one.chat_key, one.author, now) for one in filed]
 
-    def find(self, instance: InstanceId, message_id: MessageId) -> Sequence[Received]:
-        rows = self._runner.run(_FIND, {"instance": instance, "message_id": message_id})
-        return [read_received(self._runner, row) for row in rows]
+def _place(one: Filed) -> _Place:
+    return clean(one.received.message_id), clean(one.chat_key), one.author
 
-    def authors_of(self, instance: InstanceId, message_id: MessageId) -> frozenset[str | None]:
-        return frozenset(author for _, author in self._places(instance, message_id))
 
-    def _places(self, instance: InstanceId, message_id: MessageId) -> set[tuple[str, str | None]]:
-        rows = self._runner.run(_AUTHORS, {"instance": instance, "message_id": message_id})
-        places: set[tuple[str, str | None]] = set()
-        for row in rows:
-            chat_key, author = list(row)
-            places.add((chat_key, author))
-        return places
+def _identity(received: Received) -> _Identity:
+    return clean(received.chat), clean(received.sender), clean(received.message_id)
 
 
 def _details(received: Received) -> Mapping[str, Any]:

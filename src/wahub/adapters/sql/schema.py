@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Any
+from typing import Any, overload
 
 import sqlalchemy as sa
 
 
+@overload
+def clean(text: str) -> str: ...
+@overload
+def clean(text: str | None) -> str | None: ...
 def clean(text: str | None) -> str | None:
     """Text from outside as a column holds it: what UTF-8 cannot (NUL, half a surrogate pair) becomes U+FFFD."""
     if text is None or (text.isascii() and "\0" not in text):
