@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from wahub.domain.retry import Backoff
 from wahub.domain.webhook import Answer, Delivery
-from wahub.ports.store import Database, Tx
+from wahub.ports.store import Database
 from wahub.services import webhook
 
 _MOST_TOGETHER = 64
@@ -22,10 +22,7 @@ _MOST_TOGETHER = 64
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    delivery: Delivery
-    answer: Answer
-    now: float
-    unit: float
+    attempt: webhook.Attempt
     noted: asyncio.Future[webhook.Noted]
 
 
@@ -41,7 +38,7 @@ class Results:
     async def note(self, delivery: Delivery, answer: Answer, now: float, unit: float) -> webhook.Noted:
         """Write it down; returns what it did once that is durable. `unit` is random in [0, 1)."""
         noted: asyncio.Future[webhook.Noted] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Result(delivery, answer, now, unit, noted))
+        self._waiting.append(_Result(webhook.Attempt(delivery, answer, now, unit), noted))
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._drain())
         return await noted
@@ -65,12 +62,9 @@ class Results:
                 _fail(result, error)
 
     async def _write(self, batch: Sequence[_Result]) -> None:
-        policy = self._policy
-
-        def work(tx: Tx) -> list[webhook.Noted]:
-            return [webhook.note_result(tx, one.delivery, one.answer, one.now, one.unit, policy) for one in batch]
-
-        for result, noted in zip(batch, await self._database.write(work), strict=True):
+        attempts, policy = [result.attempt for result in batch], self._policy
+        written = await self._database.write(lambda tx: webhook.note_results(tx, attempts, policy))
+        for result, noted in zip(batch, written, strict=True):
             if not result.noted.done():
                 result.noted.set_result(noted)
 

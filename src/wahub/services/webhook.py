@@ -155,15 +155,37 @@ class Noted:
     """It was held before, and everything that waited goes on."""
 
 
-def note_result(tx: Tx, delivery: Delivery, answer: Answer, now: float, unit: float, policy: Backoff) -> Noted:
-    """Write down what came of an attempt. `unit` is random in [0, 1)."""
-    after = after_attempt(delivery, answer, now, unit, policy)
-    if answer.ok:
-        tx.webhooks.save(after)
-        return Noted(after, recovered=_recover(tx, delivery.instance, delivery.url, now))
-    if _should_step_aside(tx, after):
-        after = aside(after)
-    held = _count_failure(tx, after, answer, now, unit, policy)
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What came of one attempt to post, and when it was over. `unit` is random in [0, 1)."""
+
+    delivery: Delivery
+    answer: Answer
+    now: float
+    unit: float
+
+
+def note_results(tx: Tx, attempts: Sequence[Attempt], policy: Backoff) -> list[Noted]:
+    """Write down what came of attempts, one after the other in this order."""
+    noted: list[Noted] = []
+    # Endpoints of which no trouble can be known any more: they took something, and refused nothing since.
+    sound: set[tuple[InstanceId, str]] = set()
+    for one in attempts:
+        endpoint = (one.delivery.instance, one.delivery.url)
+        after = after_attempt(one.delivery, one.answer, one.now, one.unit, policy)
+        if one.answer.ok:
+            tx.webhooks.save(after)
+            noted.append(Noted(after, recovered=endpoint not in sound and _recover(tx, *endpoint, one.now)))
+            sound.add(endpoint)
+        else:
+            noted.append(_note_failure(tx, after, one, policy))
+            sound.discard(endpoint)
+    return noted
+
+
+def _note_failure(tx: Tx, failed: Delivery, attempt: Attempt, policy: Backoff) -> Noted:
+    after = aside(failed) if _should_step_aside(tx, failed) else failed
+    held = _count_failure(tx, after, attempt.answer, attempt.now, attempt.unit, policy)
     tx.webhooks.save(after)
     return Noted(after, held)
 

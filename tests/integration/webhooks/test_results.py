@@ -35,7 +35,9 @@ class Store:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(webhook, "note_result", lambda _tx, delivery, *_: webhook.Noted(delivery))
+    monkeypatch.setattr(
+        webhook, "note_results", lambda _tx, attempts, _policy: [webhook.Noted(one.delivery) for one in attempts]
+    )
     return Store()
 
 

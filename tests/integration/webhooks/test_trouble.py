@@ -13,7 +13,9 @@ from tests.integration.webhooks.conftest import Bench
 from wahub.domain.endpoint import PAUSE_AFTER_FAILURES, Held, Secrets, Trouble
 from wahub.domain.instance import Instance
 from wahub.domain.lifecycle import IncidentKind
-from wahub.domain.webhook import RETRY_HORIZON, hub_signature
+from wahub.domain.retry import Backoff
+from wahub.domain.webhook import RETRY_HORIZON, Delivery, hub_signature
+from wahub.ports.poster import PostResult
 from wahub.runtime.dispatcher import Dispatcher
 from wahub.services import webhook
 
@@ -30,6 +32,34 @@ async def trouble(bench: Bench, shop: Instance) -> Trouble | None:
 async def later(bench: Bench, dispatcher: Dispatcher, seconds: float) -> None:
     bench.clock.advance(seconds)
     await dispatcher.idle()
+
+
+@pytest.mark.parametrize(
+    "codes", [(), (200,), (500,), (200, 200, 500), (500, 200), (200, 500, 200), (200, 500, 200, 500)]
+)
+async def test_of_results_written_together_the_last_ones_count(bench: Bench, codes: tuple[int, ...]) -> None:
+    shop, other = await bench.instance("shop", "http://x/1"), await bench.instance("other", "http://x/1")
+    for at in range(2 + len(codes)):
+        await bench.emit(shop if at else other, lane=f"chat{at}")
+    of_other, first, *waiting = await bench.pending()
+    policy, now = Backoff(1.0, 10.0), bench.clock.now()
+
+    def attempt(delivery: Delivery, code: int) -> webhook.Attempt:
+        return webhook.Attempt(delivery, PostResult(code), now, 0.5)
+
+    before = [attempt(first, 410), attempt(of_other, 410)]
+    await bench.database.write(lambda tx: webhook.note_results(tx, before, policy))
+    together = [attempt(delivery, code) for delivery, code in zip(waiting, codes, strict=True)]
+    noted = await bench.database.write(lambda tx: webhook.note_results(tx, together, policy))
+    assert [one.delivery.event_id for one in noted] == [one.event_id for one in waiting]
+    assert [one.recovered for one in noted] == [
+        codes[: at + 1].count(200) == 1 and code == 200 for at, code in enumerate(codes)
+    ]
+    known = await trouble(bench, shop)
+    refused = codes[::-1].index(200) if 200 in codes else len(codes) + 1
+    assert (0 if known is None else known.failures) == refused
+    of_others = await trouble(bench, other)
+    assert of_others is not None and of_others.held is Held.DISABLED
 
 
 # --- stepping aside ---------------------------------------------------------------------------------------------------
