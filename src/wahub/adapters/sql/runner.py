@@ -37,10 +37,16 @@ class Runner:
 
     __slots__ = ("_connection", "_driver", "clock", "codec", "dialect", "writable")
 
-    def __init__(self, connection: sa.Connection, clock: Clock, codec: Codec, writable: bool) -> None:
+    def __init__(
+        self,
+        connection: sa.Connection,
+        clock: Clock,
+        codec: Codec,
+        writable: bool,
+        driver: sqlite3.Connection | None,
+    ) -> None:
         self._connection: sa.Connection | None = connection
-        driver = connection.connection.driver_connection
-        self._driver = driver if isinstance(driver, sqlite3.Connection) else None
+        self._driver = driver
         self.dialect = connection.dialect.name
         self.clock = clock
         self.codec = codec

@@ -82,7 +82,7 @@ class _Connection:
 
     def call(self, work: Callable[[Tx], T]) -> T:
         """Run a function inside the transaction that is open."""
-        tx = SqlTx(self._sa, self._clock, self._codec, writable=self._writable)
+        tx = SqlTx(self._sa, self._clock, self._codec, writable=self._writable, driver=self._driver)
         try:
             return work(tx)
         finally:

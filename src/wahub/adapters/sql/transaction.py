@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
 import sqlalchemy as sa
 
 from wahub.adapters.sql import lease as lease_rows
@@ -47,43 +51,63 @@ from wahub.ports.store import (
 )
 from wahub.ports.threads import MissedMessages, Retention, Threads
 
+P = TypeVar("P")
+
+
+class _Part(Generic[P]):
+    """A part of the transaction, made when it is first asked for: most functions need a few of them."""
+
+    def __init__(self, make: Callable[[Runner], P]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type[SqlTx], name: str) -> None:
+        self._name = name
+
+    def __get__(self, tx: SqlTx, owner: type[SqlTx]) -> P:
+        # In the object's own dictionary it comes before this descriptor.
+        part = tx.__dict__[self._name] = self._make(tx.runner)
+        return part
+
 
 class SqlTx:
     """ports.store.Tx. Whoever opened the transaction calls `end()` after the function."""
 
-    __slots__ = (
-        *("_runner", "contacts", "inbox", "instances", "keys", "leases", "lifecycles", "line", "outbox", "sessions"),
-        *("tally", "webhooks", "events", "endpoints", "dead", "people", "chats"),
-        *("threads", "missed", "retention", "media", "places"),
-    )
+    instances = _Part[Instances](SqlInstances)
+    lifecycles = _Part[Lifecycles](SqlLifecycles)
+    leases = _Part[Leases](SqlLeases)
+    outbox = _Part[Outbox](SqlOutbox)
+    line = _Part[Line](SqlLine)
+    keys = _Part[OutboxKeys](SqlOutboxKeys)
+    tally = _Part[Tally](SqlTally)
+    contacts = _Part[Contacts](SqlContacts)
+    inbox = _Part[Inbox](SqlInbox)
+    people = _Part[People](SqlPeople)
+    chats = _Part[Chats](SqlChats)
+    threads = _Part[Threads](SqlThreads)
+    missed = _Part[MissedMessages](SqlMissed)
+    retention = _Part[Retention](SqlRetention)
+    media = _Part[MediaFiles](SqlMediaFiles)
+    events = _Part[Events](SqlEvents)
+    places = _Part[Places](SqlPlaces)
+    webhooks = _Part[Webhooks](SqlWebhooks)
+    endpoints = _Part[Endpoints](SqlEndpoints)
+    dead = _Part[DeadLetters](SqlDeadLetters)
+    sessions = _Part[Sessions](SqlSessions)
 
-    def __init__(self, connection: sa.Connection, clock: Clock, codec: Codec, *, writable: bool) -> None:
-        runner = Runner(connection, clock, codec, writable)
-        self._runner = runner
-        self.instances: Instances = SqlInstances(runner)
-        self.lifecycles: Lifecycles = SqlLifecycles(runner)
-        self.leases: Leases = SqlLeases(runner)
-        self.outbox: Outbox = SqlOutbox(runner)
-        self.line: Line = SqlLine(runner)
-        self.keys: OutboxKeys = SqlOutboxKeys(runner)
-        self.tally: Tally = SqlTally(runner)
-        self.contacts: Contacts = SqlContacts(runner)
-        self.inbox: Inbox = SqlInbox(runner)
-        self.people: People = SqlPeople(runner)
-        self.chats: Chats = SqlChats(runner)
-        self.threads: Threads = SqlThreads(runner)
-        self.missed: MissedMessages = SqlMissed(runner)
-        self.retention: Retention = SqlRetention(runner)
-        self.media: MediaFiles = SqlMediaFiles(runner)
-        self.events: Events = SqlEvents(runner)
-        self.places: Places = SqlPlaces(runner)
-        self.webhooks: Webhooks = SqlWebhooks(runner)
-        self.endpoints: Endpoints = SqlEndpoints(runner)
-        self.dead: DeadLetters = SqlDeadLetters(runner)
-        self.sessions: Sessions = SqlSessions(runner)
+    def __init__(
+        self,
+        connection: sa.Connection,
+        clock: Clock,
+        codec: Codec,
+        *,
+        writable: bool,
+        driver: sqlite3.Connection | None = None,
+    ) -> None:
+        """`driver` is what SQLite's connection runs on."""
+        self.runner = Runner(connection, clock, codec, writable, driver)
 
     def fence(self, lease: Lease) -> None:
-        lease_rows.fence(self._runner, lease)
+        lease_rows.fence(self.runner, lease)
 
     def end(self) -> None:
-        self._runner.end()
+        self.runner.end()
