@@ -65,7 +65,7 @@ class _Part(Generic[P]):
 
     def __get__(self, tx: SqlTx, owner: type[SqlTx]) -> P:
         # In the object's own dictionary it comes before this descriptor.
-        part = tx.__dict__[self._name] = self._make(tx.runner)
+        part = tx.__dict__[self._name] = self._make(tx._runner)
         return part
 
 
@@ -104,10 +104,10 @@ class SqlTx:
         driver: sqlite3.Connection | None = None,
     ) -> None:
         """`driver` is what SQLite's connection runs on."""
-        self.runner = Runner(connection, clock, codec, writable, driver)
+        self._runner = Runner(connection, clock, codec, writable, driver)
 
     def fence(self, lease: Lease) -> None:
-        lease_rows.fence(self.runner, lease)
+        lease_rows.fence(self._runner, lease)
 
     def end(self) -> None:
-        self.runner.end()
+        self._runner.end()
