@@ -6,9 +6,21 @@ import { digitsOf, isPerson } from './stanzas.mjs';
 
 /** Digits, null where not known. @typedef {{phone: string | null, lid: string | null}} Person */
 
+/** As they were when they were asked for last, which is with each message. @type {WeakMap<object, {id: string, lid?: string, person: Person}>} */
+const owners = new WeakMap();
+
 /** @param {{id: string, lid?: string} | undefined} me @returns {Person} */
 export function ownPerson(me) {
-	return digitsOf(me?.id, me?.lid);
+	if (!me) {
+		return { phone: null, lid: null };
+	}
+	const { id, lid } = me;
+	let owner = owners.get(me);
+	if (owner?.id !== id || owner.lid !== lid) {
+		owner = { id, lid, person: digitsOf(id, lid) };
+		owners.set(me, owner);
+	}
+	return owner.person;
 }
 
 /** All addresses of a person, without devices. @param {Person} person */

@@ -208,17 +208,17 @@ export class Inbound {
 				: envelope.from_me
 					? await resentIn(message, me, this.link.keys, this.unread)
 					: [];
-			return found.filter(item => this.isNews(item));
+			return found.map(item => ({ ...item, said: read(item.message) })).filter(item => this.isNews(item));
 		} catch {
 			this.unread.tell(envelope, 'unreadable');
 			return [];
 		}
 	}
 
-	isNews({ key, envelope: { chat }, message }) {
+	isNews({ key, envelope: { chat }, said }) {
 		const known = this.waiting.has(key) || this.recent.has(key);
 		const wanted = isJidStatusBroadcast(chat) ? this.link.statuses : !isJidNewsletter(chat);
-		return !known && wanted && read(message) !== null;
+		return !known && wanted && said !== null;
 	}
 
 	/** The key transaction failed: the message was not consumed and will come again. */
@@ -236,7 +236,7 @@ export class Inbound {
 			this.unread.came(item.envelope.message_id);
 			const last = index === kept.length - 1;
 			const done = last ? this.link.backlog.reporting(stanza.node.attrs) : undefined;
-			this.reports.add(item.seq, item.envelope, item.message, done);
+			this.reports.add(item.seq, item.envelope, item.message, done, false, item.said);
 		});
 		this.passed(stanza);
 	}

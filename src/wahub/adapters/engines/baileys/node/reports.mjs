@@ -48,16 +48,16 @@ export class Reports {
 	/**
 	 * @param {() => void} done told when it was reported, or waits for the next link
 	 * @param {boolean} again whether an earlier link may have waited with it
+	 * @param {object | null} said what `read` says of the message
 	 */
-	add(seq, envelope, message, done = () => {}, again = false) {
-		const said = read(message) ?? NOT_UNDERSTOOD;
-		if (said.type === 'vote') {
+	add(seq, envelope, message, done = () => {}, again = false, said = read(message)) {
+		if (said?.type === 'vote') {
 			this.tellVote(seq, envelope, message, false, done, again);
 			return;
 		}
-		const strangers = this.strangersIn(said.context, envelope);
+		const strangers = said ? this.strangersIn(said.context, envelope) : [];
 		const tell = people => {
-			this.report(seq, this.bodyOf(envelope, message, said, people));
+			this.report(seq, this.bodyOf(envelope, message, said ?? NOT_UNDERSTOOD, people));
 			this.votes.told(message, envelope);
 		};
 		if (strangers.length === 0 && this.waiting === 0) {
@@ -87,8 +87,7 @@ export class Reports {
 		const { type, text, target, details, context } = raw === null ? NOT_UNDERSTOOD : said;
 		const who = jid => people.get(jid) ?? this.near(jid, envelope) ?? digitsOf(jid);
 		const admin = type === 'delete' && envelope.edit === BY_ADMIN ? { byAdmin: true } : {};
-		const { edit: _, ...where } = envelope;
-		return { ...where, type, text, target, details: { ...details, ...admin, ...around(context, who) }, raw };
+		return { ...whereOf(envelope), type, text, target, details: { ...details, ...admin, ...around(context, who) }, raw };
 	}
 
 	/** Those whom a message names and who are not in the chat as far as one can see. */
@@ -150,4 +149,13 @@ export class Reports {
 	close() {
 		this.votes.close();
 	}
+}
+
+/** To take something out of an object makes a slow one; most have nothing to be taken out. */
+function whereOf(envelope) {
+	if (envelope.edit === undefined) {
+		return envelope;
+	}
+	const { edit: _, ...where } = envelope;
+	return where;
 }
