@@ -111,7 +111,7 @@ async def test_a_merge_moves_messages_and_the_chat(store: Database, lease: Lease
     assert await _ingest(store, lease, _by_lid("A1"), _received("A2")) == [False, False]
 
     def keys(tx: Tx) -> set[str]:
-        return {key for _, key, _ in tx.inbox._known(SHOP, ["A1", "A2"])[0]}  # type: ignore[attr-defined]
+        return {key for _, key, _ in tx.inbox._known(SHOP, {"A1", "A2"})[0]}  # type: ignore[attr-defined]
 
     assert await store.read(keys) == {first.id}
 
