@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -57,7 +58,8 @@ class BaileysLink:
         self._vault = vault
         self._send_frame = send_frame
         self._engine_clock = engine_clock
-        self._events: asyncio.Queue[port.LinkEvent] = asyncio.Queue()
+        self._events: deque[port.LinkEvent] = deque()
+        self._reported = asyncio.Event()
         self._sends: dict[str, asyncio.Future[port.SendResult]] = {}
         self._questions: dict[int, asyncio.Future[_Reply | None]] = {}
         self._numbers = itertools.count(1)
@@ -90,10 +92,13 @@ class BaileysLink:
     async def events(self) -> AsyncIterator[port.LinkEvent]:
         """Everything the link reports, in order, ending after `Closed`. One consumer."""
         while True:
-            event = await self._events.get()
-            yield event
-            if isinstance(event, port.Closed):
-                return
+            while self._events:
+                event = self._events.popleft()
+                yield event
+                if isinstance(event, port.Closed):
+                    return
+            self._reported.clear()
+            await self._reported.wait()
 
     async def send(self, message_id: MessageId, chat: ChatId, content: Content) -> port.SendResult:
         """Send under this id and wait for the server's answer; never raises for a lost link."""
@@ -236,6 +241,9 @@ class BaileysLink:
         if frame.epoch != self._spec.epoch or self.closed:
             return
         match frame:
+            case wire.InboundMessage(seq=seq, body=body):
+                # First, because it is by far the most frequent.
+                self._report(port.Inbound(seq, body))
             case wire.Write() | wire.Read() | wire.NeedMessage() | wire.NeedPoll():
                 self._answer(frame)
             case wire.Sent():
@@ -249,7 +257,7 @@ class BaileysLink:
                 self.end(to_closed(frame), port.SendNotStarted("link_lost", link_lost=True))
             case _:
                 self._opened = self._opened or isinstance(frame, wire.OpenedNow)
-                self._events.put_nowait(to_event(frame))
+                self._report(to_event(frame))
 
     def take_vitals(self, row: wire.VitalsRow, monotonic: Callable[[float], float]) -> None:
         """News of the signs of life; `monotonic` makes our seconds out of the side process's milliseconds."""
@@ -283,7 +291,7 @@ class BaileysLink:
         for question in self._questions.values():
             if not question.done():
                 question.set_result(None)
-        self._events.put_nowait(closed)
+        self._report(closed)
 
     @property
     def _stage(self) -> Stage:
@@ -293,6 +301,10 @@ class BaileysLink:
     @property
     def _address(self) -> dict[str, int]:
         return {"link": self.number, "epoch": self._spec.epoch}
+
+    def _report(self, event: port.LinkEvent) -> None:
+        self._events.append(event)
+        self._reported.set()
 
     def _tell(self, frame: wire.ToEngine) -> None:
         self._send_frame(frame)
@@ -304,7 +316,7 @@ class BaileysLink:
         elif frame.outcome in ("acked", "refused"):
             # Nobody waits any more (the send was cancelled): it is evidence all the same.
             code = frame.code if frame.outcome == "refused" else None
-            self._events.put_nowait(port.Acked(MessageId(frame.id), code))
+            self._report(port.Acked(MessageId(frame.id), code))
 
     # --- what the side process asks --------------------------------------------------------------------------------
 

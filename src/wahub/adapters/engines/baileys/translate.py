@@ -64,8 +64,6 @@ def to_event(frame: wire.AboutLink) -> port.LinkEvent:
             return port.Acked(MessageId(message_id), error)
         case wire.Receipt(ids=ids, kind=kind, chat=chat, at=at):
             return port.Receipted(tuple(MessageId(item) for item in ids), kind, chat, at)
-        case wire.InboundMessage(seq=seq, body=body):
-            return port.Inbound(seq, body)
         case _:
             raise FrameError(f"{type(frame).__name__} is no event")
 

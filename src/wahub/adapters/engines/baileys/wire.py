@@ -25,7 +25,7 @@ class _Frame(msgspec.Struct, tag_field="t", kw_only=True):
     pass
 
 
-class _LinkFrame(_Frame):
+class LinkFrame(_Frame):
     """About one link under one lease term; the other end ignores it if it knows no such link or another term."""
 
     link: int
@@ -58,7 +58,7 @@ class Ping(_Frame, tag="ping"):
     n: int
 
 
-class Open(_LinkFrame, tag="open"):
+class Open(LinkFrame, tag="open"):
     instance: str
     until: float
     creds: bytes | None
@@ -68,7 +68,7 @@ class Open(_LinkFrame, tag="open"):
     mark_online: bool | None
 
 
-class Extend(_LinkFrame, tag="extend"):
+class Extend(LinkFrame, tag="extend"):
     until: float
 
 
@@ -87,13 +87,13 @@ class SendContent(msgspec.Struct, kw_only=True, omit_defaults=True):
     creators: list[str] | None = None
 
 
-class Send(_LinkFrame, tag="send"):
+class Send(LinkFrame, tag="send"):
     id: str
     chat: str
     content: SendContent
 
 
-class Typing(_LinkFrame, tag="typing"):
+class Typing(LinkFrame, tag="typing"):
     """Answered by `told`: true when the chat was told."""
 
     n: int
@@ -101,39 +101,39 @@ class Typing(_LinkFrame, tag="typing"):
     typing: bool
 
 
-class Exists(_LinkFrame, tag="exists"):
+class Exists(LinkFrame, tag="exists"):
     """Answered by `told`: whether WhatsApp knows the number, null when it did not say."""
 
     n: int
     chat: str
 
 
-class ProbeLink(_LinkFrame, tag="probe"):
+class ProbeLink(LinkFrame, tag="probe"):
     """Answered by `probed`."""
 
     n: int
 
 
-class Pair(_LinkFrame, tag="pair"):
+class Pair(LinkFrame, tag="pair"):
     """Asks for a code to type into the phone with this number (digits); answered by `pairing`."""
 
     n: int
     phone: str
 
 
-class InboundAck(_LinkFrame, tag="inbound_ack"):
+class InboundAck(LinkFrame, tag="inbound_ack"):
     """The messages of one commit are stored."""
 
     seqs: list[int]
 
 
-class Watch(_LinkFrame, tag="watch"):
+class Watch(LinkFrame, tag="watch"):
     """Whether presence is asked for and reported."""
 
     presence: bool
 
 
-class Fetch(_LinkFrame, tag="fetch"):
+class Fetch(LinkFrame, tag="fetch"):
     """Asks for the file of a message; answered by `fetched`. `path` is absolute, `limit` in bytes."""
 
     n: int
@@ -146,11 +146,11 @@ class Fetch(_LinkFrame, tag="fetch"):
     limit: int
 
 
-class Logout(_LinkFrame, tag="logout"):
+class Logout(LinkFrame, tag="logout"):
     pass
 
 
-class Close(_LinkFrame, tag="close"):
+class Close(LinkFrame, tag="close"):
     pass
 
 
@@ -197,31 +197,31 @@ class Log(_Frame, tag="log"):
     text: str
 
 
-class Read(_LinkFrame, tag="read"):
+class Read(LinkFrame, tag="read"):
     q: int
     names: list[tuple[str, str]]
 
 
-class Write(_LinkFrame, tag="write"):
+class Write(LinkFrame, tag="write"):
     q: int
     changes: list[KeyChange]
 
 
-class NeedMessage(_LinkFrame, tag="need_message"):
+class NeedMessage(LinkFrame, tag="need_message"):
     """A device wants this message of ours again, and the side process no longer has it."""
 
     q: int
     id: str
 
 
-class NeedPoll(_LinkFrame, tag="need_poll"):
+class NeedPoll(LinkFrame, tag="need_poll"):
     """A vote came on the poll of that message id."""
 
     q: int
     id: str
 
 
-class Sent(_LinkFrame, tag="sent"):
+class Sent(LinkFrame, tag="sent"):
     """What became of a send. `outcome`: acked, refused, not_started or uncertain."""
 
     id: str
@@ -232,14 +232,14 @@ class Sent(_LinkFrame, tag="sent"):
     link_lost: bool = False
 
 
-class Told(_LinkFrame, tag="told"):
+class Told(LinkFrame, tag="told"):
     """The answer to the `typing` or `exists` of that number."""
 
     n: int
     value: bool | None
 
 
-class Probed(_LinkFrame, tag="probed"):
+class Probed(LinkFrame, tag="probed"):
     """The answer to the `probe` of that number."""
 
     n: int
@@ -247,7 +247,7 @@ class Probed(_LinkFrame, tag="probed"):
     answered: bool
 
 
-class Pairing(_LinkFrame, tag="pairing"):
+class Pairing(LinkFrame, tag="pairing"):
     """The answer to the `pair` of that number: a code, or why there is none."""
 
     n: int
@@ -256,7 +256,7 @@ class Pairing(_LinkFrame, tag="pairing"):
     reason: str | None
 
 
-class Fetched(_LinkFrame, tag="fetched"):
+class Fetched(LinkFrame, tag="fetched"):
     """The answer to the `fetch` of that number. `error` is null when the whole file lies at its path."""
 
     n: int
@@ -265,7 +265,7 @@ class Fetched(_LinkFrame, tag="fetched"):
     sha256: str
 
 
-class Presence(_LinkFrame, tag="presence"):
+class Presence(LinkFrame, tag="presence"):
     """Somebody is there, or types. `last_seen` in Unix seconds."""
 
     chat: str
@@ -276,7 +276,7 @@ class Presence(_LinkFrame, tag="presence"):
     last_seen: int | None
 
 
-class MissedNow(_LinkFrame, tag="missed"):
+class MissedNow(LinkFrame, tag="missed"):
     """A message that could not be read. `at` in Unix seconds; `why` is a constant word."""
 
     id: str
@@ -286,28 +286,28 @@ class MissedNow(_LinkFrame, tag="missed"):
     at: int
 
 
-class Mapping(_LinkFrame, tag="mapping"):
+class Mapping(LinkFrame, tag="mapping"):
     """The digits of a person's number and of their LID."""
 
     phone: str
     lid: str
 
 
-class LateAck(_LinkFrame, tag="acked"):
+class LateAck(LinkFrame, tag="acked"):
     """An ack that nobody waited for."""
 
     id: str
     error: int | None
 
 
-class Receipt(_LinkFrame, tag="receipt"):
+class Receipt(LinkFrame, tag="receipt"):
     ids: list[str]
     kind: str
     chat: str
     at: int
 
 
-class InboundMessage(_LinkFrame, tag="inbound"):
+class InboundMessage(LinkFrame, tag="inbound"):
     seq: int
     body: dict[str, Any]
 
@@ -318,21 +318,21 @@ class Identity(msgspec.Struct, kw_only=True):
     name: str | None
 
 
-class Qr(_LinkFrame, tag="qr"):
+class Qr(LinkFrame, tag="qr"):
     text: str
     ttl_ms: float
 
 
-class PairedNow(_LinkFrame, tag="paired"):
+class PairedNow(LinkFrame, tag="paired"):
     me: Identity
 
 
-class OpenedNow(_LinkFrame, tag="opened"):
+class OpenedNow(LinkFrame, tag="opened"):
     me: Identity
     polled: bool
 
 
-class CaughtUpNow(_LinkFrame, tag="caught_up"):
+class CaughtUpNow(LinkFrame, tag="caught_up"):
     """`announced` messages were to come out of the offline queue (null: the server did not say), `received` came."""
 
     offline_count: int
@@ -340,7 +340,7 @@ class CaughtUpNow(_LinkFrame, tag="caught_up"):
     received: int
 
 
-class ClosedNow(_LinkFrame, tag="closed"):
+class ClosedNow(LinkFrame, tag="closed"):
     """The last frame about a link. `stage`: unreached, reached or open."""
 
     cause: str | None
