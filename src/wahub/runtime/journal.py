@@ -4,6 +4,7 @@ one for each received message (D.1) and each webhook that was taken (G.3), in wo
 
 from __future__ import annotations
 
+import logging
 import re
 
 import structlog
@@ -16,6 +17,9 @@ from wahub.services.lifecycle import Moved
 _events = structlog.get_logger("wahub.events")
 _messages = structlog.get_logger("wahub.messages")
 _webhooks = structlog.get_logger("wahub.webhooks")
+# Asked first, because words that nobody reads would be put together for each message.
+_of_messages = logging.getLogger("wahub.messages")
+_of_webhooks = logging.getLogger("wahub.webhooks")
 
 _WORD = re.compile("[0-9A-Za-z_.-]{1,64}")
 
@@ -32,7 +36,7 @@ def alert(instance: InstanceId, event: str, **fields: object) -> None:
 
 def received(message: Received) -> None:
     """A message of somebody else was stored for the first time."""
-    if message.from_me or message.type in NOTICES:
+    if message.from_me or message.type in NOTICES or not _of_messages.isEnabledFor(logging.INFO):
         return
     # The sender chose the id, so it may be anything.
     name = message.message_id if _WORD.fullmatch(message.message_id) else "unusual"
@@ -43,6 +47,8 @@ def received(message: Received) -> None:
 
 def forwarded(delivery: Delivery) -> None:
     """The receiver took it."""
+    if not _of_webhooks.isEnabledFor(logging.INFO):
+        return
     line = f"Webhook forwarded: {delivery.event}"
     _webhooks.info(line, instance=delivery.instance, event_id=delivery.event_id, attempt=delivery.attempts)
 
