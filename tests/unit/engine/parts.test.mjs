@@ -1,7 +1,7 @@
 // Parts of the side process on their own; run by test_parts.py.
 
 import assert from 'node:assert/strict';
-import { EventEmitter } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -15,13 +15,14 @@ await load('signal_queue.mjs');
 const { KeyStore, encodeValue } = await load('keystore.mjs');
 const { KeyedMutex } = await load('mutex.mjs');
 const { Backlog } = await load('backlog.mjs');
+const { quietLogger, socketOptions } = await load('config.mjs');
 const { Gate } = await load('gate.mjs');
 const { Sends } = await load('sends.mjs');
 const { Inbound } = await load('inbound.mjs');
 const { OfflineQueue } = await load('offline_queue.mjs');
 const { Term } = await load('term.mjs');
 const require = createRequire(join(directory, 'x.js'));
-const { BufferJSON } = await import(pathToFileURL(require.resolve('baileys')).href);
+const { BufferJSON, DEFAULT_CONNECTION_CONFIG, initAuthCreds, makeWASocket } = await import(pathToFileURL(require.resolve('baileys')).href);
 
 /** A gateway's key store whose writes are answered by hand. */
 function slowStore(stored = {}) {
@@ -274,6 +275,31 @@ test('raw keys: all that is made of bytes is the same, whoever asks', async () =
 	assert.throws(() => crypto.createCipheriv('aes-256-gcm', Buffer.alloc(5), Buffer.alloc(12)), /key length/);
 	assert.notEqual(crypto.createHmac, createHmac);
 	assert.equal((await import('node:crypto')).createHmac, crypto.createHmac, 'also by name');
+});
+
+test('sockets: Baileys sets itself no time for what it writes', async context => {
+	const server = new (require('ws').WebSocketServer)({ host: '127.0.0.1', port: 0 });
+	context.after(() => server.close());
+	await once(server, 'listening');
+	const timers = context.mock.method(globalThis, 'setTimeout');
+	const sock = makeWASocket(
+		socketOptions({
+			settings: { wa_url: `ws://127.0.0.1:${server.address().port}`, qr_first_ms: 1, qr_next_ms: 1 },
+			creds: initAuthCreds(),
+			keys: slowStore().store,
+			repository: DEFAULT_CONNECTION_CONFIG.makeSignalRepository,
+			getMessage: async () => undefined,
+			logger: quietLogger(() => {}, { read: () => {} }, () => {}),
+			browser: ['wahub', 'Chrome', '1.0.0'],
+			online: false,
+			proxy: null
+		})
+	);
+	const [client] = await once(server, 'connection');
+	await once(client, 'message');
+	assert.deepEqual(timers.mock.calls.map(({ arguments: [, time] }) => time), []);
+	sock.ws.on('error', () => {});
+	await Promise.all([once(client, 'close'), sock.end(undefined)]);
 });
 
 test('gate: it is told when what waits has left, and when it never will', async () => {

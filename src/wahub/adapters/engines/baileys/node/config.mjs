@@ -33,6 +33,9 @@ export function socketOptions({ settings, creds, keys, repository, getMessage, l
 		logger,
 		markOnlineOnConnect: online,
 		keepAliveIntervalMs: NEVER_MS,
+		// None: Baileys would make a timer and two errors for each frame it writes. The handshake's time is ours (link.mjs), and
+		// what cannot leave any more ends with the link, which gets no answer either (vitals.mjs).
+		connectTimeoutMs: 0,
 		emitOwnEvents: false,
 		syncFullHistory: false,
 		shouldSyncHistoryMessage: () => false,
