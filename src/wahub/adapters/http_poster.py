@@ -206,6 +206,9 @@ def _split(url: str) -> tuple[URL, str | None]:
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
     """Read a small answer, so that the connection can be kept; give up on a large one."""
+    if response.content.is_eof() and response.content.total_bytes <= _DRAIN_LIMIT:
+        # It came whole with its head, as most do, and the connection is free already.
+        return
     read = 0
     async for chunk in response.content.iter_any():
         read += len(chunk)

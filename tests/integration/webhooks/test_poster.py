@@ -102,6 +102,14 @@ async def test_connections_are_kept_and_cookies_are_not() -> None:
         assert all("Cookie" not in got.headers for got in there.got)
 
 
+@pytest.mark.parametrize(("length", "connections"), [(0, 1), (2, 1), (60_000, 1), (5_000_000, 4)])
+async def test_a_connection_is_kept_whether_its_answer_came_whole_or_in_pieces(length: int, connections: int) -> None:
+    async with receiver(body=b"x" * length) as there, poster() as ours:
+        for _ in range(4):
+            assert (await ours.post(there.url, BODY, HEADERS)).ok
+        assert len({got.peer for got in there.got}) == connections
+
+
 async def test_nobody_there() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
