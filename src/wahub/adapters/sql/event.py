@@ -79,6 +79,8 @@ class SqlEvents:
         if not events:
             return []
         rows = [self._row(event) for event in events]
+        if len(rows) == 1:
+            return [self._runner.run(_ADD_PLACED, rows[0]).scalar_one()]
         if self._runner.dialect == "postgresql":
             return list(self._runner.insert_returning(_ADD_PLACED, rows).scalars())
         # The one writer knows the next positions, and a row that is handed back costs as much as the insert.

@@ -104,6 +104,9 @@ class Prepared:
     def run_many(self, driver: sqlite3.Connection, given: Sequence[Mapping[str, Any]]) -> None:
         """Execute once per row of parameters, an INSERT with as many rows at once as are good."""
         rows = [self._parameters(one) for one in given]
+        if len(rows) == 1:
+            driver.execute(self._text, rows[0])
+            return
         if len(self._around) != 2:
             driver.executemany(self._text, rows)
             return
