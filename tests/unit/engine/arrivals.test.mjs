@@ -164,7 +164,7 @@ test('mappings: told once, whichever way round they come, and again when they ch
 test('arrivals: kept before it is told, dropped when it is stored, and the second copy is known', async () => {
 	const all = scene();
 	await take(all, stanza(PEER), { conversation: 'hi' });
-	assert.deepEqual([texts(all.told), [...all.files.keys()]], [['hi'], [101]]);
+	assert.deepEqual([texts(all.told), [...all.files.keys()], all.inbound.latest], [['hi'], [101], 'M1']);
 	assert.deepEqual(all.files.get(101).me, { phone: '1555', lid: '777' });
 	const [again] = await take(all, stanza(PEER), USED);
 	assert.equal(decodePlaintext(again).conversation, 'hi');

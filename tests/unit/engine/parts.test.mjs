@@ -17,6 +17,7 @@ const { KeyedMutex } = await load('mutex.mjs');
 const { Backlog } = await load('backlog.mjs');
 const { quietLogger, socketOptions } = await load('config.mjs');
 const { Gate } = await load('gate.mjs');
+const { keepOnlySent } = await load('quiet.mjs');
 const { Sends } = await load('sends.mjs');
 const { Inbound } = await load('inbound.mjs');
 const { OfflineQueue } = await load('offline_queue.mjs');
@@ -300,6 +301,15 @@ test('sockets: Baileys sets itself no time for what it writes', async context =>
 	assert.deepEqual(timers.mock.calls.map(({ arguments: [, time] }) => time), []);
 	sock.ws.on('error', () => {});
 	await Promise.all([once(client, 'close'), sock.end(undefined)]);
+});
+
+test('retries: what was received is never kept as if we had sent it', () => {
+	const kept = [];
+	const sock = { messageRetryManager: { addRecentMessage: (...details) => kept.push(details) } };
+	keepOnlySent(sock, id => id === 'theirs');
+	sock.messageRetryManager.addRecentMessage('chat', 'theirs', {});
+	sock.messageRetryManager.addRecentMessage('chat', 'ours', { conversation: 'hi' });
+	assert.deepEqual(kept, [['chat', 'ours', { conversation: 'hi' }]]);
 });
 
 test('gate: it is told when what waits has left, and when it never will', async () => {

@@ -57,6 +57,8 @@ export class Inbound {
 		this.keyOfSequence = new Map();
 		/** @type {Set<string>} */
 		this.recent = new Set();
+		/** The id of the message that was read last. @type {string | null} */
+		this.latest = null;
 		this.offline = new OfflineQueue();
 	}
 
@@ -229,7 +231,8 @@ export class Inbound {
 	}
 
 	/** The ratchet step is durable, and so is the message: tell the gateway. */
-	committed({ key, part, stanza }, kept) {
+	committed({ envelope, key, part, stanza }, kept) {
+		this.latest = envelope.message_id;
 		this.remember(partOf(key, part));
 		kept.forEach((item, index) => {
 			this.wait(item.seq, item.key, item.plaintext);
@@ -246,6 +249,7 @@ export class Inbound {
 	 * receipt instead of asking the sender for another copy. Null if the message is not known.
 	 */
 	knownPlaintext({ envelope, key, part, stanza }, error) {
+		this.latest = envelope.message_id;
 		const waiting = this.waiting.get(key)?.plaintext;
 		const known = waiting ?? (this.recent.has(key) || this.recent.has(partOf(key, part)) ? NOTHING : null);
 		const last = part === stanza.parts - 1;

@@ -19,7 +19,7 @@ import { Pairing } from './pairing.mjs';
 import { closeSoon, letGo } from './parting.mjs';
 import { within } from './people.mjs';
 import { Presence } from './presence.mjs';
-import { forgetTransactions, quietEvents } from './quiet.mjs';
+import { keepOnlySent, quietEvents } from './quiet.mjs';
 import { receiptOf } from './receipts.mjs';
 import { orderedRepository } from './repository.mjs';
 import { Requests } from './requests.mjs';
@@ -187,7 +187,7 @@ export class Link {
 				proxy
 			})
 		);
-		forgetTransactions(this.sock);
+		keepOnlySent(this.sock, id => id === this.inbound.latest);
 		hideKnownLids(this.sock.ws, this.keys);
 		this.presence = new Presence(this.sock, () => this.creds.me, this.online);
 		this.gate = new Gate(this.sock.ws.socket, () => this.mayWrite());
