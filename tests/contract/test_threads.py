@@ -256,6 +256,23 @@ async def test_chats_come_by_their_latest_activity(store: Database) -> None:
     assert [head.key for head in await heads(store, (100, "c_3"))] == ["c_1", GROUP]
 
 
+async def test_several_chats_are_noted_at_once_and_none_is_set_back(store: Database) -> None:
+    await store.write(lambda tx: tx.chats.set_title(SHOP, GROUP, "Team"))
+    await note(store, "c_01", 100, "old")
+    await note(store, "c_02", 300, "newer")
+
+    def news(at: int) -> ChatNews:
+        return ChatNews(at, MessageId("M1"), "text", "hello \0", from_me=True)
+
+    latest = {f"c_{number:02}": news(200 + number) for number in reversed(range(40))} | {GROUP: news(500)}
+    await store.write(lambda tx: tx.chats.note_all(SHOP, latest))
+    await store.write(lambda tx: tx.chats.note_all(SHOP, {}))
+    found = {head.key: (head.at, head.message_id) for head in await heads(store, limit=100)}
+    assert found == {key: (one.at, "M1") for key, one in latest.items()} | {"c_02": (300, "newer")}
+    group, *_ = await heads(store)
+    assert group == Head(GROUP, 500, "Team", MessageId("M1"), "text", "hello \ufffd", from_me=True)
+
+
 # --- what could not be read -------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -82,6 +82,9 @@ class Chats(Protocol):
 
     def note(self, instance: InstanceId, key: str, news: ChatNews) -> None:
         """The chat has a message; an older one than the latest changes nothing."""
+
+    def note_all(self, instance: InstanceId, latest: Mapping[str, ChatNews]) -> None:
+        """The same for several chats, by key."""
 
     def set_title(self, instance: InstanceId, key: str, title: str | None) -> None:
         """The subject of a group, whether or not anything was said there."""

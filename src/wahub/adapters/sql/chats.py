@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -48,11 +50,17 @@ class SqlChats:
         self._runner = runner
 
     def note(self, instance: InstanceId, key: str, news: ChatNews) -> None:
-        self._put(
-            instance,
-            key,
-            (news.at, news.message_id, news.type, self._runner.codec.text_in(news.text), news.from_me),
-        )
+        self.note_all(instance, {key: news})
+
+    def note_all(self, instance: InstanceId, latest: Mapping[str, ChatNews]) -> None:
+        text_in = self._runner.codec.text_in
+        # Sorted, so that two writers of the same chats take PostgreSQL's row locks in the same order.
+        rows = [
+            _row(instance, key, (news.at, news.message_id, news.type, text_in(news.text), news.from_me))
+            for key, news in sorted(latest.items(), key=itemgetter(0))
+        ]
+        if rows:
+            self._runner.run_many(_NOTE[self._runner.dialect], rows)
 
     def set_title(self, instance: InstanceId, key: str, title: str | None) -> None:
         values = {"instance": instance, "key": key, "title": title}
@@ -63,9 +71,9 @@ class SqlChats:
         place = {"instance": instance, "key": gone}
         row = self._runner.run(_ONE, place).one_or_none()
         if row is not None:
-            self._put(instance, kept, tuple(row))
+            self._runner.run(_NOTE[self._runner.dialect], _row(instance, kept, tuple(row)))
             self._runner.run(_REMOVE, place)
 
-    def _put(self, instance: InstanceId, key: str, last: tuple[Any, ...]) -> None:
-        values = {"instance": instance, "key": key, **dict(zip(_LAST, last, strict=True))}
-        self._runner.run(_NOTE[self._runner.dialect], values)
+
+def _row(instance: InstanceId, key: str, last: tuple[Any, ...]) -> dict[str, Any]:
+    return {"instance": instance, "key": key, **dict(zip(_LAST, last, strict=True))}
