@@ -9,9 +9,9 @@ import pytest
 from tests.contract.makers import SHOP, START, add_delivery, add_instance, logged, make_delivery
 
 from wahub.domain.endpoint import Held, Trouble
-from wahub.domain.errors import IllegalTransitionError
+from wahub.domain.errors import IllegalTransitionError, InstanceNotFoundError
 from wahub.domain.ids import InstanceId
-from wahub.domain.webhook import Delivery, DeliveryState
+from wahub.domain.webhook import Delivery, DeliveryState, aside
 from wahub.ports.store import Attempted, Database, Tx
 
 URL, OTHER_URL = "http://localhost/hook", "http://localhost/other"
@@ -145,6 +145,34 @@ async def test_what_is_known_is_left_out_and_still_holds_back_its_lane(
     assert await due(9, first.position, third.position, fourth.position, *range(-3_000, 0)) == of_others
     await store.write(lambda tx: tx.webhooks.rename_lane(SHOP, "a", "b"))
     assert await due(9, first.position) == ["event-4", *of_others], "by its position, whatever its lane is called"
+
+
+async def test_several_are_saved_as_each_alone(store: Database) -> None:
+    await add_instance(store)
+    taken, waits, leaves, unlogged, unlogged_waits, gone = await _add(
+        store,
+        *(make_delivery(number, f"lane {number}") for number in (1, 2, 3)),
+        *(replace(make_delivery(number, f"lane {number}"), sequence=0) for number in (4, 5)),
+        make_delivery(6, "lane 6", event="qr"),
+    )
+    await store.write(lambda tx: tx.webhooks.rename_lane(SHOP, "lane 2", "renamed"))
+    await store.write(lambda tx: tx.webhooks.supersede(SHOP, "qr"))
+    later = {"attempts": 1, "attempted_at": START, "failed_at": START, "last_error": "HTTP 500"}
+    changed = [
+        replace(taken, state=DeliveryState.DELIVERED, attempts=1, attempted_at=START),
+        replace(waits, next_attempt_at=START + 1, **later),
+        aside(replace(leaves, next_attempt_at=START + 2, **later)),
+        replace(unlogged, state=DeliveryState.DEAD),
+        replace(unlogged_waits, next_attempt_at=START + 3, **later),
+        replace(gone, state=DeliveryState.DELIVERED),
+    ]
+    await store.write(lambda tx: tx.webhooks.save_all([]))
+    await store.write(lambda tx: tx.webhooks.save_all(changed))
+    renamed = replace(changed[1], lane="renamed")
+    assert await store.read(lambda tx: tx.webhooks.due(START + 3, 9)) == [renamed, changed[2], changed[4]]
+    assert await store.write(lambda tx: tx.webhooks.forget_settled(START + 1)) == 1, "the one that was taken"
+    with pytest.raises(InstanceNotFoundError):
+        await store.write(lambda tx: tx.webhooks.add(unlogged))  # its event is gone
 
 
 async def test_nothing_pending(store: Database) -> None:

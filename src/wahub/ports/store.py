@@ -257,6 +257,9 @@ class Webhooks(Protocol):
         Once settled, one that is not in the log is removed together with its event.
         """
 
+    def save_all(self, changed: Sequence[Delivery]) -> None:
+        """The same for several at once, which may be none."""
+
     def last_attempt(self, instance: InstanceId) -> Attempted | None:
         """What became of the latest attempt to post anything of this instance."""
 

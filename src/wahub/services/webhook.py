@@ -170,16 +170,21 @@ def note_results(tx: Tx, attempts: Sequence[Attempt], policy: Backoff) -> list[N
     noted: list[Noted] = []
     # Endpoints of which no trouble can be known any more: they took something, and refused nothing since.
     sound: set[tuple[InstanceId, str]] = set()
+    taken: list[Delivery] = []
     for one in attempts:
         endpoint = (one.delivery.instance, one.delivery.url)
         after = after_attempt(one.delivery, one.answer, one.now, one.unit, policy)
         if one.answer.ok:
-            tx.webhooks.save(after)
+            taken.append(after)
             noted.append(Noted(after, recovered=endpoint not in sound and _recover(tx, *endpoint, one.now)))
             sound.add(endpoint)
         else:
+            # What becomes of a failure depends on what else was taken.
+            tx.webhooks.save_all(taken)
+            taken.clear()
             noted.append(_note_failure(tx, after, one, policy))
             sound.discard(endpoint)
+    tx.webhooks.save_all(taken)
     return noted
 
 

@@ -25,7 +25,7 @@ from wahub.domain.webhook import Delivery, DeliveryState, stands_aside
 from wahub.ports.store import Attempted
 
 _ADDED = ("position", "instance", "url", "lane", "expires_at")
-_CHANGING = ("lane", "next_attempt_at", "state", "attempts", "last_error", "attempted_at", "failed_at")
+_CHANGING = ("next_attempt_at", "state", "attempts", "last_error", "attempted_at", "failed_at")
 _OF_EVENT = ("event_id", "event", "sequence", "body", "created_at")
 _LANE = ("instance", "url", "lane")
 # Literals, because a planner cannot match a parameter with the condition of a partial index.
@@ -120,7 +120,7 @@ _NEXT_AT = (
     .select_from(_HEADS_AND_TROUBLE)
     .where(bindparam("after") < _DUE_AT, literal_column(repr(FOREVER)) > _DUE_AT)
 )
-_CHANGED: dict[str, Any] = {name: bindparam(name) for name in _CHANGING if name != "lane"}
+_CHANGED: dict[str, Any] = {name: bindparam(name) for name in _CHANGING}
 _OF = deliveries.c.position == bindparam("of")
 # The lane may have been renamed while it was posted.
 _SAVE = sa.update(deliveries).where(_OF).values(_CHANGED)
@@ -179,15 +179,19 @@ class SqlWebhooks:
         return earliest
 
     def save(self, delivery: Delivery) -> None:
-        """Nothing happens if it is gone: it was superseded, or its instance deleted, while it was posted."""
-        if not delivery.sequence and delivery.state is not DeliveryState.PENDING:
-            self._runner.run(_REMOVE, {"of": delivery.position})
-            return
-        values = _changing(delivery)
-        if not stands_aside(delivery):
-            del values["lane"]
-        statement = _SAVE_ASIDE if "lane" in values else _SAVE
-        self._runner.run(statement, {"of": delivery.position, **values})
+        self.save_all((delivery,))
+
+    def save_all(self, changed: Sequence[Delivery]) -> None:
+        """Nothing happens to one that is gone: it was superseded, or its instance deleted, while it was posted."""
+        over = [one for one in changed if not one.sequence and one.state is not DeliveryState.PENDING]
+        kept = [one for one in changed if one.sequence or one.state is DeliveryState.PENDING]
+        self._run_for(_REMOVE, [{"of": one.position} for one in over])
+        self._run_for(_SAVE, [_saved(one) for one in kept if not stands_aside(one)])
+        self._run_for(_SAVE_ASIDE, [_saved(one) | {"lane": one.lane} for one in kept if stands_aside(one)])
+
+    def _run_for(self, statement: sa.Executable, rows: Sequence[dict[str, Any]]) -> None:
+        if rows:
+            self._runner.run_many(statement, rows)
 
     def rename_lane(self, instance: InstanceId, old: str, new: str) -> None:
         self._runner.run(_RENAME, {"of": instance, "old": old, "new": new})
@@ -229,9 +233,12 @@ def _row(delivery: Delivery) -> dict[str, Any]:
     return {name: getattr(delivery, name) for name in _ADDED} | _changing(delivery)
 
 
+def _saved(delivery: Delivery) -> dict[str, Any]:
+    return _changing(delivery) | {"of": delivery.position}
+
+
 def _changing(delivery: Delivery) -> dict[str, Any]:
     return {
-        "lane": delivery.lane,
         "next_attempt_at": delivery.next_attempt_at,
         "state": delivery.state.value,
         "attempts": delivery.attempts,
