@@ -30,10 +30,10 @@ export class Votes {
 
 	/** A message was told: votes on it can be read now. */
 	told(message, envelope) {
-		const creators = envelope.from_me ? [] : [envelope.sender, ...addressesOf(senderOf(envelope))];
-		const key = pollKeyOf(message, [...new Set(creators)]);
-		if (key) {
-			this.atHand.set(envelope.message_id, key);
+		const poll = pollKeyOf(message, []);
+		if (poll) {
+			const creators = envelope.from_me ? [] : [envelope.sender, ...addressesOf(senderOf(envelope))];
+			this.atHand.set(envelope.message_id, { ...poll, creators: [...new Set(creators)] });
 			if (this.atHand.size > AT_HAND) {
 				this.atHand.delete(this.atHand.keys().next().value);
 			}

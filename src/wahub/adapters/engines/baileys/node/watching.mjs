@@ -65,9 +65,11 @@ export class Watching {
 
 	/** Somebody wrote to the account, or is written to. @param {string} chat JID */
 	met(chat) {
+		if (!this.wanted || this.people.size >= MOST_PEOPLE) {
+			return;
+		}
 		const jid = jidNormalizedUser(chat);
-		const isNew = this.wanted && !this.people.has(jid) && this.people.size < MOST_PEOPLE;
-		if (isNew && isPerson(jid) && !isMe(jid, this.link.me())) {
+		if (!this.people.has(jid) && isPerson(jid) && !isMe(jid, this.link.me())) {
 			this.people.add(jid);
 			this.queue.push(jid);
 			this.goOn();
