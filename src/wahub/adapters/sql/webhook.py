@@ -91,12 +91,6 @@ DELIVERY_COLUMNS = tuple(
 )
 """What `read_delivery` reads, in its order."""
 
-_HELD: dict[str, sa.ColumnElement[bool]] = {
-    "sqlite": _HEADS.c.position.in_(sa.select(sa.func.json_each(bindparam("besides")).table_valued("value").c.value)),
-    "postgresql": _HEADS.c.position == sa.any_(bindparam("besides", type_=postgresql.ARRAY(sa.BigInteger))),
-}
-"""By dialect, because a list that SQLAlchemy expands would keep SQLite from running the statement prepared."""
-
 _DUE_OF_ALL = (
     sa.select(
         *DELIVERY_COLUMNS,
@@ -112,9 +106,20 @@ _DUE_OF_ALL = (
     .order_by(_HEADS.c.position)
     .limit(bindparam("at_most"))
 )
-_DUE = {dialect: _DUE_OF_ALL.where(sa.not_(held)) for dialect, held in _HELD.items()}
-_NOT_FULL = sa.tuple_(_HEADS.c.instance, _HEADS.c.url).not_in(bindparam("full", expanding=True))
-_DUE_OF_OTHERS = {dialect: due.where(_NOT_FULL) for dialect, due in _DUE.items()}
+_ENDPOINT = sa.tuple_(_HEADS.c.instance, _HEADS.c.url)
+# SQLite gets lists as JSON, because one that SQLAlchemy expands would keep it from running the statement prepared.
+_KNOWN = sa.func.json_each(bindparam("besides")).table_valued("value")
+_FULL = sa.func.json_each(bindparam("full")).table_valued("value")
+_PAIR = [sa.func.json_extract(_FULL.c.value, literal_column(path)) for path in ("'$[0]'", "'$[1]'")]
+_DUE = {
+    "sqlite": _DUE_OF_ALL.where(
+        _HEADS.c.position.not_in(sa.select(_KNOWN.c.value)), _ENDPOINT.not_in(sa.select(*_PAIR))
+    ),
+    "postgresql": _DUE_OF_ALL.where(
+        _HEADS.c.position != sa.all_(bindparam("besides", type_=postgresql.ARRAY(sa.BigInteger))),
+        _ENDPOINT.not_in(bindparam("full", expanding=True)),
+    ),
+}
 _NEXT_AT = (
     sa.select(sa.func.min(_DUE_AT))
     .select_from(_HEADS_AND_TROUBLE)
@@ -168,11 +173,12 @@ class SqlWebhooks:
         full: Collection[tuple[InstanceId, str]] = (),
         besides: Collection[int] = (),
     ) -> Sequence[Delivery]:
-        dialect, held = self._runner.dialect, list(besides)
-        values = {"now": now, "at_most": limit, "besides": json.dumps(held) if dialect == "sqlite" else held}
-        if not full:
-            return [self._due(row) for row in self._runner.run(_DUE[dialect], values)]
-        return [self._due(row) for row in self._runner.run(_DUE_OF_OTHERS[dialect], {**values, "full": list(full)})]
+        dialect = self._runner.dialect
+        lists: dict[str, Any] = {"full": list(full), "besides": list(besides)}
+        if dialect == "sqlite":
+            lists = {name: json.dumps(items) for name, items in lists.items()}
+        found = self._runner.run(_DUE[dialect], {"now": now, "at_most": limit, **lists})
+        return [self._due(row) for row in found]
 
     def next_attempt_at(self, after: float = 0.0) -> float | None:
         earliest: float | None = self._runner.run(_NEXT_AT, {"after": after}).scalar_one()
