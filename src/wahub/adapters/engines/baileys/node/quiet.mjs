@@ -35,7 +35,8 @@ export function quietEvents(ev, link) {
  * Baileys keeps what it sent for five minutes, with a timer for each. A timer keeps the context it began in: here the key
  * transaction of the send, with all the sessions it read, some 25 KB for each message. Begun in ours they keep nothing.
  *
- * It keeps what was received, too, and would send it on as ours to whoever asks for it again: that is not kept.
+ * It keeps what was received, too, and would send it on as ours to whoever asks for it again (source:
+ * Socket/messages-recv.js sendMessagesAgain): that is not kept.
  * @param {object} sock Baileys' socket @param {(id: string) => boolean} wasReceived
  */
 export function keepOnlySent(sock, wasReceived) {
