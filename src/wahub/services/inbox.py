@@ -121,8 +121,9 @@ def _note_chats(tx: Tx, letters: Sequence[_Letter]) -> None:
         before = latest.get(letter.chat_key)
         if before is None or received.timestamp >= before.timestamp:
             latest[letter.chat_key] = received
-    for key, received in latest.items():
-        tx.chats.note(received.instance, key, _news(received))
+    if letters:
+        news = {key: _news(received) for key, received in latest.items()}
+        tx.chats.note_all(letters[0].received.instance, news)
 
 
 def _told(tx: Tx, letter: _Letter) -> webhook.Outgoing | None:
