@@ -1,8 +1,8 @@
 """Writing down what became of attempts to post, several in one transaction.
 
-What came while one write was under way shares the next one, and so does what comes a little later: handing a
-transaction to the store's thread and back costs more than most transactions do. Each result still stands or falls
-alone: if a common write fails, they are written one by one, and only those that fail again are told so.
+What came while one write was under way shares the next one: handing a transaction to the store's thread and back costs
+more than most transactions do. Each result still stands or falls alone: if a common write fails, they are written one
+by one, and only those that fail again are told so.
 """
 
 from __future__ import annotations
@@ -18,10 +18,6 @@ from wahub.services import webhook
 
 _MOST_TOGETHER = 64
 """A long transaction would keep others waiting."""
-
-GATHERING_S = 0.004
-"""When results come faster than they are written, how long the next write waits for more: a commit costs as much as
-some results do. One that comes alone waits for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +53,6 @@ class Results:
                     _fail(batch[0], error)
                 else:
                     await self._one_by_one(batch)
-            if 0 < len(self._waiting) < _MOST_TOGETHER:
-                await asyncio.sleep(GATHERING_S)
 
     async def _one_by_one(self, batch: Sequence[_Result]) -> None:
         for result in batch:

@@ -22,10 +22,8 @@ class Store:
         self.written: list[list[str]] = []
         self.bad: set[str] = set()
         self.gate = asyncio.Event()
-        self.asked = asyncio.Event()
 
     async def write(self, work: Callable[[Any], list[webhook.Noted]]) -> list[webhook.Noted]:
-        self.asked.set()
         await self.gate.wait()
         noted = work(None)
         ids = [one.delivery.event_id for one in noted]
@@ -60,33 +58,6 @@ async def test_what_comes_during_a_write_shares_the_next(store: Store) -> None:
         f"event-{number}" for number in range(10)
     ]
     assert len(store.written) <= 2
-
-
-def _book(store: Store, monkeypatch: pytest.MonkeyPatch, gathering: float) -> Callable[[int], asyncio.Task[Any]]:
-    monkeypatch.setattr(results, "GATHERING_S", gathering)
-    book = results.Results(store, Backoff(1.0, 2.0))  # type: ignore[arg-type]
-    return lambda number: asyncio.create_task(book.note(make_delivery(number), PostResult(200), 1.0, 0.5))
-
-
-async def test_results_that_come_quickly_wait_for_each_other(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    note = _book(store, monkeypatch, 0.2)
-    first, second = note(1), note(2)
-    await store.asked.wait()
-    third = note(3)
-    store.gate.set()
-    await asyncio.gather(first, second)
-    fourth = note(4)
-    await asyncio.gather(third, fourth)
-    assert store.written == [["event-1", "event-2"], ["event-3", "event-4"]]
-
-
-async def test_one_that_comes_alone_waits_for_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    note = _book(store, monkeypatch, 3_600.0)
-    store.gate.set()
-    async with asyncio.timeout(10):
-        for number in range(5):
-            await note(number)
-    assert store.written == [[f"event-{number}"] for number in range(5)]
 
 
 async def test_a_write_is_not_longer_than_it_may_be(store: Store) -> None:
