@@ -11,9 +11,10 @@ from wahub.adapters.engines.baileys.install import ensure_installed
 from wahub.config import load_settings
 
 
-@pytest.mark.parametrize(
-    "name", ["parts", "endings", "sessions", "vitals", "notices", "reading", "votes", "arrivals", "requests", "spool"]
-)
+PARTS = "parts endings sessions vitals notices reading votes arrivals requests spool sockets".split()
+
+
+@pytest.mark.parametrize("name", PARTS)
 def test_the_parts_of_the_side_process(name: str) -> None:
     installed = ensure_installed(load_settings().cache_dir, print)
     done = subprocess.run(
