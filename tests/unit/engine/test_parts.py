@@ -10,8 +10,19 @@ import pytest
 from wahub.adapters.engines.baileys.install import ensure_installed
 from wahub.config import load_settings
 
-
-PARTS = "parts endings sessions vitals notices reading votes arrivals requests spool sockets".split()
+PARTS = [
+    "parts",
+    "endings",
+    "sessions",
+    "vitals",
+    "notices",
+    "reading",
+    "votes",
+    "arrivals",
+    "requests",
+    "spool",
+    "sockets",
+]
 
 
 @pytest.mark.parametrize("name", PARTS)
