@@ -94,6 +94,8 @@ def test_no_slot_is_ever_overrun_or_lost(data: st.DataObject) -> None:
         assert len({(one.instance, one.lane) for one in running}) == len(running)
         assert all(sum(one.instance == name for one in running) <= concurrency for name in "abcde")
         assert books.running <= books.held <= most_held
+        assert len(books.positions()) == books.held
+        assert {one.position for one in running} <= set(books.positions())
     while waiting:
         heads = {(one.instance, one.lane): one for one in reversed(waiting.values())}
         running += books.accept(reversed(heads.values()))
