@@ -72,17 +72,19 @@ def break_spool() -> None:
 
 def break_dedupe() -> None:
     """What the ingesting transaction would log and post is kept until its keys are committed and acknowledged."""
-    emit = inbox.webhook.emit
+    emit_all = inbox.webhook.emit_all
     write = ReportBatch._write
-    owed: dict[str, Callable[[Any], Any]] = {}
+    owed: dict[tuple[str, ...], Callable[[Any], Any]] = {}
 
     class Later:
         """Stands in for `services.webhook` in the ingesting transaction."""
 
+        Outgoing = inbox.webhook.Outgoing
+
         @staticmethod
-        def emit(_tx: Any, *arguments: Any, event_id: str, **more: Any) -> bool:
-            owed[event_id] = lambda tx: emit(tx, *arguments, event_id=event_id, **more)
-            return True
+        def emit_all(_tx: Any, instance: Any, outgoing: Any, *, now: float) -> int:
+            owed[tuple(one.event_id for one in outgoing)] = lambda tx: emit_all(tx, instance, outgoing, now=now)
+            return len(outgoing)
 
     async def in_two(self: Any, *arguments: Any) -> None:
         await write(self, *arguments)
