@@ -7,6 +7,7 @@ number are cut too. Ids of messages, events and contacts stay whole, because a l
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -51,6 +52,21 @@ def mask_event(_logger: object, _method: str, event: MutableMapping[str, Any]) -
     return event
 
 
+class _Lines:
+    """What our own loggers write to. By way of `logging` a line would cost more than twice as much."""
+
+    def __init__(self, name: str = "wahub") -> None:
+        self.name = name
+
+    def msg(self, line: str) -> None:
+        """Write one line to stderr, whatever that is now. Whoever has something to say does not fail for lack of it."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    debug = info = warning = error = critical = exception = log = msg
+
+
 def configure(level: str) -> None:
     """Send all logs, ours and those of libraries, to stderr at `level` (debug, info, warning, error)."""
     threshold = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
@@ -63,9 +79,9 @@ def configure(level: str) -> None:
         mask_event,
     ]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, structlog.processors.JSONRenderer(ensure_ascii=False)],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=_Lines,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

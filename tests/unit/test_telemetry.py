@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -84,3 +87,29 @@ def test_a_run_of_digits_is_no_id_whatever_its_length(digits: int) -> None:
 def test_events_keep_ids_and_lose_numbers_and_private_fields() -> None:
     line = {"event": "sent", "event_id": "a1234567890bcdef" * 2, "ts": "20260105", "to": "12025550102", "text": "hello"}
     assert mask_event(None, "info", dict(line)) == {**line, "to": "***0102", "text": "[REDACTED]"}
+
+
+_TALKS = """
+import logging, os, structlog
+from wahub.telemetry import configure
+configure("info")
+log = structlog.get_logger("wahub.ours")
+log.debug("unsaid")
+log.warning("call of 4915551234599", text="private", number=3)
+logging.getLogger("theirs").warning("call of 4915551234599")
+reader, writer = os.pipe()
+os.close(reader)
+os.dup2(writer, 2)
+log.warning("nobody reads this")
+print("went on")
+"""
+
+
+def test_lines_are_json_whoever_writes_them_and_a_log_that_is_gone_stops_nobody() -> None:
+    done = subprocess.run([sys.executable, "-c", _TALKS], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "went on\n"
+    ours, theirs = (json.loads(line) for line in done.stderr.splitlines())
+    assert ours.pop("ts") and theirs.pop("ts")
+    common = {"event": "call of ***4599", "level": "warning"}
+    assert ours == {**common, "logger": "wahub.ours", "text": "[REDACTED]", "number": 3}
+    assert theirs == {**common, "logger": "theirs"}
