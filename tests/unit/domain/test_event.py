@@ -16,9 +16,13 @@ from wahub.domain.webhook import STANDARD_EVENTS
 _ROOT = Path(__file__).parents[3]
 _ELSEWHERE = UNLOGGED | {"webhook_test", "instance_deleted"}
 _SOURCES = _ROOT / "src" / "wahub"
+_PLACE_OF_NAME = {"emit": 2, "Outgoing": 0}
+"""Which argument of a call names the event."""
+
 _NAMED_BY_RULES = {
     "services/inbox.py": "domain/incoming.py",
     "services/outbox/record.py": "services/outbox/record.py",
+    "services/webhook.py": "services/webhook.py",
 }
 """Who emits events whose names it was given, and the file that names them, each beside its data."""
 
@@ -28,10 +32,10 @@ def _tree(path: str) -> list[ast.AST]:
 
 
 def _emits(path: str) -> list[ast.expr]:
-    """What each call of `emit` in a file gives as the name of the event."""
+    """What is given in a file as the name of an event: to `emit`, or to the `Outgoing` of several."""
     calls = [node for node in _tree(path) if isinstance(node, ast.Call)]
-    names = [ast.unparse(call.func).rpartition(".")[2] for call in calls]
-    return [call.args[2] for call, name in zip(calls, names, strict=True) if name == "emit"]
+    places = [_PLACE_OF_NAME.get(ast.unparse(call.func).rpartition(".")[2]) for call in calls]
+    return [call.args[place] for call, place in zip(calls, places, strict=True) if place is not None]
 
 
 def _names_beside_data(path: str) -> set[str]:
