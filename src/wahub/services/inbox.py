@@ -91,7 +91,7 @@ class _Batch:
         self.new += (letter.received for letter in new)
         _note_chats(tx, new)
         if self._instance is not None:
-            told = [outgoing for letter in new if (outgoing := _told(tx, letter)) is not None]
+            told = [emission for letter in new if (emission := _told(tx, letter)) is not None]
             webhook.emit_all(tx, self._instance, told, now=self._now)
 
     def _people(self, received: Received, seed: str) -> tuple[Contact | None, Contact | None]:
@@ -126,7 +126,7 @@ def _note_chats(tx: Tx, letters: Sequence[_Letter]) -> None:
         tx.chats.note_all(letters[0].received.instance, news)
 
 
-def _told(tx: Tx, letter: _Letter) -> webhook.Outgoing | None:
+def _told(tx: Tx, letter: _Letter) -> webhook.Emission | None:
     """What callers hear of it; None if nothing."""
     received, author = letter.received, letter.author
     if author is None and received.type in NOTICES:
@@ -134,7 +134,7 @@ def _told(tx: Tx, letter: _Letter) -> webhook.Outgoing | None:
     if author is None or not _may_tell(tx, received, author.id):
         return None
     event, data = event_of(received, Place(received.chat, author, letter.partner))
-    return webhook.Outgoing(event, data, letter.chat_key, letter.event_id)
+    return webhook.Emission(event, data, letter.chat_key, letter.event_id)
 
 
 def _unknown_author(received: Received) -> Contact:

@@ -31,7 +31,7 @@ from wahub.ports.store import Tx
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class Emission:
     """An event that callers are to hear of.
 
     `event_id` is chosen outside, so that a transaction that runs again logs the same event. `ttl` (seconds) is for
@@ -70,13 +70,13 @@ def emit(
         for dead in SECRETS:
             tx.webhooks.supersede(instance.id, dead)
         tx.events.end_secrets(now, instance.id)
-    return emit_all(tx, instance, [Outgoing(event, data, lane, event_id, ttl)], now=now) > 0
+    return emit_all(tx, instance, [Emission(event, data, lane, event_id, ttl)], now=now) > 0
 
 
-def emit_all(tx: Tx, instance: Instance, outgoing: Sequence[Outgoing], *, now: float) -> int:
+def emit_all(tx: Tx, instance: Instance, emissions: Sequence[Emission], *, now: float) -> int:
     """The same for several events, in their order, none of which ends a secret. Returns how many were queued."""
     config, url = instance.config, instance.config.webhook_url or ""
-    told = [one for one in outgoing if one.event not in UNLOGGED or wants(config, one.event)]
+    told = [one for one in emissions if one.event not in UNLOGGED or wants(config, one.event)]
     if not told:
         return 0
     numbers = _numbers(tx, instance.id, told)
@@ -88,14 +88,14 @@ def emit_all(tx: Tx, instance: Instance, outgoing: Sequence[Outgoing], *, now: f
     return len(queued)
 
 
-def _numbers(tx: Tx, instance: InstanceId, told: Sequence[Outgoing]) -> list[int]:
+def _numbers(tx: Tx, instance: InstanceId, told: Sequence[Emission]) -> list[int]:
     """Their numbers in the log, one after the other; 0 for those that are not logged."""
     count = sum(one.event not in UNLOGGED for one in told)
     free = itertools.count(tx.instances.next_sequences(instance, count) if count else 0)
     return [0 if one.event in UNLOGGED else next(free) for one in told]
 
 
-def _logged(instance: InstanceId, one: Outgoing, sequence: int, now: float) -> LoggedEvent:
+def _logged(instance: InstanceId, one: Emission, sequence: int, now: float) -> LoggedEvent:
     return LoggedEvent(
         event_id=one.event_id,
         instance=instance,
@@ -107,7 +107,7 @@ def _logged(instance: InstanceId, one: Outgoing, sequence: int, now: float) -> L
     )
 
 
-def _delivery(made: LoggedEvent, position: int, url: str, one: Outgoing) -> Delivery:
+def _delivery(made: LoggedEvent, position: int, url: str, one: Emission) -> Delivery:
     return Delivery(
         event_id=made.event_id,
         instance=made.instance,

@@ -79,12 +79,12 @@ def break_dedupe() -> None:
     class Later:
         """Stands in for `services.webhook` in the ingesting transaction."""
 
-        Outgoing = inbox.webhook.Outgoing
+        Emission = inbox.webhook.Emission
 
         @staticmethod
-        def emit_all(_tx: Any, instance: Any, outgoing: Any, *, now: float) -> int:
-            owed[tuple(one.event_id for one in outgoing)] = lambda tx: emit_all(tx, instance, outgoing, now=now)
-            return len(outgoing)
+        def emit_all(_tx: Any, instance: Any, emissions: Any, *, now: float) -> int:
+            owed[tuple(one.event_id for one in emissions)] = lambda tx: emit_all(tx, instance, emissions, now=now)
+            return len(emissions)
 
     async def in_two(self: Any, *arguments: Any) -> None:
         await write(self, *arguments)

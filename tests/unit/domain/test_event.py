@@ -16,7 +16,7 @@ from wahub.domain.webhook import STANDARD_EVENTS
 _ROOT = Path(__file__).parents[3]
 _ELSEWHERE = UNLOGGED | {"webhook_test", "instance_deleted"}
 _SOURCES = _ROOT / "src" / "wahub"
-_PLACE_OF_NAME = {"emit": 2, "Outgoing": 0}
+_PLACE_OF_NAME = {"emit": 2, "Emission": 0}
 """Which argument of a call names the event."""
 
 _NAMED_BY_RULES = {
@@ -32,7 +32,7 @@ def _tree(path: str) -> list[ast.AST]:
 
 
 def _emits(path: str) -> list[ast.expr]:
-    """What is given in a file as the name of an event: to `emit`, or to the `Outgoing` of several."""
+    """What is given in a file as the name of an event: to `emit`, or to the `Emission` of several."""
     calls = [node for node in _tree(path) if isinstance(node, ast.Call)]
     places = [_PLACE_OF_NAME.get(ast.unparse(call.func).rpartition(".")[2]) for call in calls]
     return [call.args[place] for call, place in zip(calls, places, strict=True) if place is not None]
