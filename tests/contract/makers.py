@@ -14,6 +14,7 @@ from wahub.domain.lease import Lease
 from wahub.domain.message import Text
 from wahub.domain.outbox import Entry, IdempotencyKey, ItemState, KeyKind
 from wahub.domain.webhook import Delivery
+from wahub.ports.messages import Filed
 from wahub.ports.store import Database, Tx
 
 START = 1_700_000_000.0
@@ -107,7 +108,8 @@ def make_received(message_id: str = "3A01", **changes: Any) -> Received:
 def add_received(tx: Tx, received: Received, now: float) -> bool:
     """Store it as the message of one contact, in the chat with that contact or in its group."""
     key = received.chat if received.in_group else f"c_{received.chat}"
-    return tx.inbox.add(received, key, None if received.from_me else f"c_{received.sender}", now)
+    author = None if received.from_me else f"c_{received.sender}"
+    return tx.inbox.add_all([Filed(received, key, author)], now)[0]
 
 
 def logged(delivery: Delivery) -> LoggedEvent:
@@ -125,8 +127,8 @@ def logged(delivery: Delivery) -> LoggedEvent:
 
 def add_delivery(tx: Tx, delivery: Delivery) -> Delivery:
     """Log its event and queue it; returns it with its position."""
-    placed = replace(delivery, position=tx.events.add(logged(delivery)))
-    tx.webhooks.add(placed)
+    placed = replace(delivery, position=tx.events.add_all([logged(delivery)])[0])
+    tx.webhooks.add_all([placed])
     return placed
 
 

@@ -20,9 +20,9 @@ OTHER = InstanceId("other")
 
 
 def log(tx: Tx, instance: InstanceId, event_id: str, event: str = "message", at: float = START, **more: object) -> int:
-    number = tx.instances.next_sequence(instance)
+    number = tx.instances.next_sequences(instance, 1)
     body = f'{{"event":"{event}","instanceId":"{instance}","data":{{"n":{number}}}}}'
-    return tx.events.add(LoggedEvent(event_id, instance, event, body, number, at, **more))  # type: ignore[arg-type]
+    return tx.events.add_all([LoggedEvent(event_id, instance, event, body, number, at, **more)])[0]  # type: ignore[arg-type]
 
 
 async def numbers(store: Database, instance: InstanceId = SHOP, after: int = 0, limit: int = 100) -> list[int]:
@@ -57,7 +57,7 @@ async def test_each_instance_has_its_own_numbers_and_all_share_one_order(store: 
 async def test_an_event_comes_back_as_it_was_logged(store: Database) -> None:
     await add_instance(store)
     event = LoggedEvent("e1", SHOP, "qr", '{"data":"مرحبا 👋"}', 1, START + 0.25, START + 60)
-    position = await store.write(lambda tx: tx.events.add(event))
+    position = await store.write(lambda tx: tx.events.add_all([event])[0])
     (found,) = await store.read(lambda tx: tx.events.after(SHOP, 0, 10))
     assert found.position == position
     assert (found.event_id, found.event, found.body, found.sequence) == ("e1", "qr", event.body, 1)
@@ -110,7 +110,7 @@ async def test_what_is_old_is_forgotten_unless_a_delivery_waits_and_numbers_neve
     waiting = await store.write(lambda tx: add_delivery(tx, make_delivery(1, created_at=START - 100)))
     taken = make_delivery(2, created_at=START - 90, state=DeliveryState.DELIVERED)
     await store.write(lambda tx: add_delivery(tx, taken))
-    await store.write(lambda tx: [tx.instances.next_sequence(SHOP) for _ in range(2)])
+    await store.write(lambda tx: [tx.instances.next_sequences(SHOP, 1) for _ in range(2)])
     for number in range(5):
         await store.write(partial(log, instance=SHOP, event_id=f"e{number}", at=START - 80 + number * 20))
     assert await numbers(store) == [1, 2, 3, 4, 5, 6, 7]
@@ -123,7 +123,7 @@ async def test_what_is_old_is_forgotten_unless_a_delivery_waits_and_numbers_neve
     assert await numbers(store) == [1, 6, 7]
     assert await store.read(lambda tx: tx.events.span(SHOP)) == Span(1, 7)
     newest = await store.read(lambda tx: tx.places.newest())
-    await store.write(lambda tx: tx.webhooks.save(replace(waiting, state=DeliveryState.DEAD)))
+    await store.write(lambda tx: tx.webhooks.save_all([replace(waiting, state=DeliveryState.DEAD)]))
     await store.write(lambda tx: tx.events.forget(START + 1_000, 0, 100))
     assert await numbers(store) == []
     assert await store.read(lambda tx: tx.events.span(SHOP)) == Span(8, 7)
@@ -136,11 +136,13 @@ async def test_how_far_retention_came_is_kept_for_each_instance(store: Database)
     for name in ("shop", "other", "third"):
         await add_instance(store, name)
     waiting = await store.write(lambda tx: add_delivery(tx, make_delivery(1, created_at=START - 100)))
-    await store.write(lambda tx: tx.instances.next_sequence(SHOP))
+    await store.write(lambda tx: tx.instances.next_sequences(SHOP, 1))
     for number, (instance, age) in enumerate(((SHOP, 90), (OTHER, 80), (SHOP, 70), (OTHER, 10), (SHOP, 5))):
         await store.write(partial(log, instance=instance, event_id=f"e{number}", at=START - age))
     # Not in the log, so nobody misses it.
-    placed = await store.write(lambda tx: tx.events.add(LoggedEvent("p", OTHER, "presence", "{}", 0, START - 95)))
+    placed = await store.write(
+        lambda tx: tx.events.add_all([LoggedEvent("p", OTHER, "presence", "{}", 0, START - 95)])[0]
+    )
     positions = {n: await store.read(lambda tx, n=n: tx.places.of(SHOP, n)) for n in (1, 2, 3, 4)}  # type: ignore[misc]
     first_of_other = await store.read(lambda tx: tx.places.of(OTHER, 1))
     assert await store.read(lambda tx: tx.places.forgotten_beyond(0)) == []
@@ -151,7 +153,7 @@ async def test_how_far_retention_came_is_kept_for_each_instance(store: Database)
     assert await store.read(lambda tx: tx.places.forgotten_beyond(first_of_other or 0)) == [SHOP]
     assert await store.read(lambda tx: tx.places.forgotten_beyond(positions[3] or 0)) == []
     # What waited is removed later, and is before that: it takes nothing back.
-    await store.write(lambda tx: tx.webhooks.save(replace(waiting, state=DeliveryState.DELIVERED)))
+    await store.write(lambda tx: tx.webhooks.save_all([replace(waiting, state=DeliveryState.DELIVERED)]))
     await store.write(lambda tx: tx.events.forget(START - 30, 0, 100))
     assert await numbers(store) == [4]
     assert await store.read(lambda tx: tx.places.forgotten(SHOP)) == positions[3]
@@ -202,7 +204,7 @@ async def test_what_is_not_in_the_log_is_gone_once_it_was_posted(store: Database
     (due, _) = await store.read(lambda tx: tx.webhooks.due(START, 10))
     assert (due.event_id, due.sequence) == ("event-1", 0)
     for delivery, state in ((placed, DeliveryState.DELIVERED), (twin, DeliveryState.DEAD)):
-        await store.write(lambda tx, d=delivery, s=state: tx.webhooks.save(replace(d, state=s)))  # type: ignore[misc]
+        await store.write(lambda tx, d=delivery, s=state: tx.webhooks.save_all([replace(d, state=s)]))  # type: ignore[misc]
     assert await store.read(lambda tx: tx.events.since(0, 10)) == []
     assert await store.read(lambda tx: tx.dead.count(SHOP)) == 0
 

@@ -37,15 +37,15 @@ async def test_a_deadlock_is_run_again(store: Database) -> None:
 
     def cross(tx: Tx, first: str, second: str) -> None:
         runs.append(first)
-        tx.instances.next_sequence(InstanceId(first))
+        tx.instances.next_sequences(InstanceId(first), 1)
         if len(runs) <= 2:
             both_hold_one.wait(10)
-        tx.instances.next_sequence(InstanceId(second))
+        tx.instances.next_sequences(InstanceId(second), 1)
 
     await asyncio.gather(store.write(lambda tx: cross(tx, "a", "b")), store.write(lambda tx: cross(tx, "b", "a")))
     assert len(runs) == 3
     for name in ("a", "b"):
-        assert await store.write(lambda tx, name=name: tx.instances.next_sequence(InstanceId(name))) == 3  # type: ignore[misc]
+        assert await store.write(lambda tx, name=name: tx.instances.next_sequences(InstanceId(name), 1)) == 3  # type: ignore[misc]
 
 
 async def test_proof_and_the_end_of_an_attempt_do_not_overwrite_each_other(store: Database) -> None:
@@ -135,7 +135,7 @@ async def test_a_connection_that_broke_is_replaced(store: Database, shared_postg
     runs: list[int] = []
 
     def work(tx: Tx) -> int:
-        taken = tx.instances.next_sequence(SHOP)
+        taken = tx.instances.next_sequences(SHOP, 1)
         if not runs:
             _cut_all(shared_postgres_url)
         runs.append(taken)
@@ -152,12 +152,12 @@ async def test_a_connection_that_breaks_during_the_commit_leaves_it_open(
     await add_instance(store)
 
     def work(tx: Tx) -> None:
-        tx.instances.next_sequence(SHOP)
+        tx.instances.next_sequences(SHOP, 1)
         _cut_all(shared_postgres_url)
 
     with pytest.raises(StoreFailedError, match="not known"):
         await store.write(work)
-    assert await store.write(lambda tx: tx.instances.next_sequence(SHOP)) == 1
+    assert await store.write(lambda tx: tx.instances.next_sequences(SHOP, 1)) == 1
 
 
 def _cut_all(postgres_url: str) -> None:

@@ -133,7 +133,7 @@ async def test_sequences_have_no_gaps(store: Database) -> None:
     await add_instance(store)
 
     def take(number: int, tx: Tx) -> int:
-        taken = tx.instances.next_sequence(SHOP)
+        taken = tx.instances.next_sequences(SHOP, 1)
         if number % 3 == 0:
             raise OurError
         return taken
@@ -144,7 +144,7 @@ async def test_sequences_have_no_gaps(store: Database) -> None:
     assert sorted(taken) == list(range(1, 21))
     # Saving the record does not set it back.
     await store.write(lambda tx: tx.instances.save(make_instance()))
-    assert await store.write(lambda tx: tx.instances.next_sequence(SHOP)) == 21
+    assert await store.write(lambda tx: tx.instances.next_sequences(SHOP, 1)) == 21
 
 
 async def test_several_numbers_are_taken_at_once(store: Database) -> None:
@@ -208,7 +208,7 @@ async def test_deleting_an_instance_removes_all_that_hangs_on_it(store: Database
     # Created again it starts empty: the same message is new to it.
     await add_instance(store)
     assert await store.write(lambda tx: add_received(tx, make_received(), START))
-    assert await store.write(lambda tx: tx.instances.next_sequence(SHOP)) == 1
+    assert await store.write(lambda tx: tx.instances.next_sequences(SHOP, 1)) == 1
 
 
 async def test_what_hangs_on_an_instance_can_be_removed_in_parts(store: Database) -> None:
@@ -291,7 +291,7 @@ async def test_a_copy_is_known_by_its_address_or_by_its_author_also_within_one_c
     filed = [one for one, _ in cases]
 
     def apart(tx: Tx) -> list[bool]:
-        return [tx.inbox.add(one.received, one.chat_key, one.author, START) for one in filed]
+        return [tx.inbox.add_all([one], START)[0] for one in filed]
 
     def together_then_not(tx: Tx) -> None:
         assert tx.inbox.add_all(filed, START) == [new for _, new in cases]

@@ -14,7 +14,7 @@ from wahub.domain.ids import ChatId, MessageId
 from wahub.domain.inbox import Received, Vote
 from wahub.domain.outbox import DeliveryMark, Entry, ItemState
 from wahub.domain.thread import END, Head, Kept, Spot
-from wahub.ports.messages import ChatNews
+from wahub.ports.messages import ChatNews, Filed
 from wahub.ports.store import Database, Tx
 from wahub.ports.threads import Unreadable
 
@@ -40,7 +40,7 @@ async def add(
     received = make_received(message_id, timestamp=at, from_me=author is None, **more)
     if key == GROUP:
         received = replace(received, chat=GROUP, sender=f"{author}@lid", partner=None)
-    return await store.write(lambda tx: tx.inbox.add(received, key, author, stored_at))
+    return await store.write(lambda tx: tx.inbox.add_all([Filed(received, key, author)], stored_at)[0])
 
 
 def about(kind: str, target: str, **more: Any) -> dict[str, Any]:

@@ -108,7 +108,7 @@ async def test_rows_of_the_first_version_live_on(first_schema: str, clock: HandC
     found = await store.read(lambda tx: tx.instances.get(SHOP))
     assert found is not None
     assert (found.observed.state, found.unlinking) == (State.READY, False)
-    assert await store.write(lambda tx: tx.instances.next_sequence(SHOP)) == 42
+    assert await store.write(lambda tx: tx.instances.next_sequences(SHOP, 1)) == 42
     assert await store.read(lambda tx: tx.keys.get(SHOP, "k")) is not None
     await store.close()
 
@@ -230,9 +230,9 @@ async def test_rows_of_the_second_version_live_on(second_schema: str, clock: Han
     (delivery,) = await store.read(lambda tx: tx.webhooks.due(2.0, 10))
     assert (delivery.attempts, delivery.attempted_at) == (4, None)
     tried = replace(delivery, attempted_at=9.0, state=DeliveryState.DEAD, last_error="HTTP 500")
-    await store.write(lambda tx: tx.webhooks.save(tried))
+    await store.write(lambda tx: tx.webhooks.save_all([tried]))
     assert await store.read(lambda tx: tx.webhooks.last_attempt(SHOP)) == Attempted("ready", 9.0, "HTTP 500")
-    assert await store.write(lambda tx: tx.instances.next_sequence(SHOP)) == 42
+    assert await store.write(lambda tx: tx.instances.next_sequences(SHOP, 1)) == 42
     await store.close()
 
 
@@ -294,7 +294,7 @@ async def test_deliveries_of_the_third_version_go_on_and_are_in_the_log(third_sc
     assert [(found.sequence, found.event_id) for found in log] == [(at, f"e{at}") for at in range(1, 7)]
     assert log[4].body == '{"event":"qr","instanceId":"shop","data":{"error":"expired"}}'
     # Numbers and positions go on.
-    placed = await store.write(lambda tx: add_delivery(tx, make_delivery(tx.instances.next_sequence(SHOP), "c")))
+    placed = await store.write(lambda tx: add_delivery(tx, make_delivery(tx.instances.next_sequences(SHOP, 1), "c")))
     assert (placed.sequence, placed.position) == (7, 7)
     assert await store.write(lambda tx: tx.webhooks.forget_settled(6.0)) == 1
     await store.close()

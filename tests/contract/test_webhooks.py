@@ -55,7 +55,7 @@ async def test_several_are_added_as_each_alone(store: Database, number: int) -> 
             )
             for at in range(number)
         ]
-        placed = [replace(one, position=tx.events.add(logged(one))) for one in made]
+        placed = [replace(one, position=tx.events.add_all([logged(one)])[0]) for one in made]
         tx.webhooks.add_all(placed)
         return placed
 
@@ -68,7 +68,7 @@ async def test_of_several_all_are_added_or_none(store: Database) -> None:
     (there,) = await _add(store, make_delivery(1))
 
     def add(tx: Tx) -> None:
-        fresh = replace(make_delivery(2, "another lane"), position=tx.events.add(logged(make_delivery(2))))
+        fresh = replace(make_delivery(2, "another lane"), position=tx.events.add_all([logged(make_delivery(2))])[0])
         tx.webhooks.add_all([fresh, there])
 
     with pytest.raises(IllegalTransitionError):
@@ -90,8 +90,8 @@ async def test_only_the_first_of_each_lane_is_due(store: Database) -> None:
     )
     assert await _due(store) == ["event-1", "event-2", "event-4", "event-5"]
     assert await _due(store, limit=2) == ["event-1", "event-2"]
-    await store.write(lambda tx: tx.webhooks.save(replace(first, state=DeliveryState.DELIVERED)))
-    await store.write(lambda tx: tx.webhooks.save(replace(second, state=DeliveryState.DEAD)))
+    await store.write(lambda tx: tx.webhooks.save_all([replace(first, state=DeliveryState.DELIVERED)]))
+    await store.write(lambda tx: tx.webhooks.save_all([replace(second, state=DeliveryState.DEAD)]))
     assert await _due(store) == ["event-3", "event-4", "event-5", "event-6"]
 
 
@@ -172,7 +172,7 @@ async def test_several_are_saved_as_each_alone(store: Database) -> None:
     assert await store.read(lambda tx: tx.webhooks.due(START + 3, 9)) == [renamed, changed[2], changed[4]]
     assert await store.write(lambda tx: tx.webhooks.forget_settled(START + 1)) == 1, "the one that was taken"
     with pytest.raises(InstanceNotFoundError):
-        await store.write(lambda tx: tx.webhooks.add(unlogged))  # its event is gone
+        await store.write(lambda tx: tx.webhooks.add_all([unlogged]))  # its event is gone
 
 
 async def test_nothing_pending(store: Database) -> None:
@@ -180,7 +180,7 @@ async def test_nothing_pending(store: Database) -> None:
     assert await _due(store) == []
     assert await store.read(lambda tx: tx.webhooks.next_attempt_at()) is None
     # Gone while it was posted: no error, nothing comes back.
-    await store.write(lambda tx: tx.webhooks.save(make_delivery(1)))
+    await store.write(lambda tx: tx.webhooks.save_all([make_delivery(1)]))
     assert await _due(store) == []
 
 
@@ -223,7 +223,7 @@ async def test_the_latest_attempt_is_told_whatever_became_of_it(store: Database)
     assert await _last_attempt(store) is None
 
     async def save(delivery: Delivery) -> None:
-        await store.write(lambda tx: tx.webhooks.save(delivery))
+        await store.write(lambda tx: tx.webhooks.save_all([delivery]))
 
     await save(replace(waiting, attempts=1, attempted_at=START + 2, last_error="HTTP 500"))
     assert await _last_attempt(store) == Attempted("ready", START + 2, "HTTP 500")

@@ -14,11 +14,8 @@ from wahub.domain.webhook import Delivery
 class Events(Protocol):
     """The event log. Whoever changes an instance adds what happened, in the same transaction."""
 
-    def add(self, event: LoggedEvent) -> int:
-        """Insert; returns its position."""
-
     def add_all(self, events: Sequence[LoggedEvent]) -> Sequence[int]:
-        """The same for several; their positions rise in this order."""
+        """Insert; returns their positions, which rise in this order."""
 
     def after(self, instance: InstanceId, sequence: int, limit: int) -> Sequence[LoggedEvent]:
         """Events of one instance beyond that number, in order."""

@@ -32,9 +32,6 @@ class Inbox(Protocol):
     def guards(self, instance: InstanceId, most: int) -> int:
         """How many messages guard against a second copy of themselves, counted up to `most`; the texts may be gone."""
 
-    def add(self, received: Received, chat_key: str, author: str | None, now: float) -> bool:
-        """`add_all` of one message."""
-
     def add_all(self, filed: Sequence[Filed], now: float) -> Sequence[bool]:
         """Insert or ignore messages of one instance; for each, in this order, whether it was new.
 

@@ -53,11 +53,11 @@ class Instances(Protocol):
     def delete(self, instance: InstanceId) -> None:
         """Remove the record and all that hangs on it: outbox, keys, inbox, deliveries, session material, lease."""
 
-    def next_sequence(self, instance: InstanceId) -> int:
-        """Take the next number of the instance's event sequence (1, 2, …), without gaps once committed."""
-
     def next_sequences(self, instance: InstanceId, count: int) -> int:
-        """Take the next `count` numbers, at least one; returns the first. InstanceNotFoundError."""
+        """Take the next `count` numbers (at least one) of the instance's event sequence; returns the first.
+
+        They are 1, 2, …, without gaps once committed. InstanceNotFoundError.
+        """
 
 
 class Lifecycles(Protocol):
@@ -227,11 +227,11 @@ class Attempted:
 class Webhooks(Protocol):
     """Deliveries of events, at most one of each."""
 
-    def add(self, delivery: Delivery) -> None:
-        """Insert for the event at its position, which must be there. Of the event's own fields nothing is written."""
-
     def add_all(self, added: Sequence[Delivery]) -> None:
-        """The same for several at once, which may be none and may be of several instances."""
+        """Insert each for the event at its position, which must be there; none of the event's own fields is written.
+
+        There may be none, and they may be of several instances.
+        """
 
     def due(
         self,
@@ -251,14 +251,12 @@ class Webhooks(Protocol):
     def next_attempt_at(self, after: float = 0.0) -> float | None:
         """The earliest time later than `after` at which a pending delivery that heads its lane may be posted."""
 
-    def save(self, delivery: Delivery) -> None:
-        """Write its state, times, attempts and last_error, and its lane if it stepped aside; nothing if it is gone.
-
-        Once settled, one that is not in the log is removed together with its event.
-        """
-
     def save_all(self, changed: Sequence[Delivery]) -> None:
-        """The same for several at once, which may be none."""
+        """Write their state, times, attempts and last_error, and the lane of one that stepped aside.
+
+        There may be none; nothing happens to one that is gone. Once settled, one that is not in the log is removed
+        together with its event.
+        """
 
     def last_attempt(self, instance: InstanceId) -> Attempted | None:
         """What became of the latest attempt to post anything of this instance."""

@@ -191,7 +191,7 @@ def note_results(tx: Tx, attempts: Sequence[Attempt], policy: Backoff) -> list[N
 def _note_failure(tx: Tx, failed: Delivery, attempt: Attempt, policy: Backoff) -> Noted:
     after = aside(failed) if _should_step_aside(tx, failed) else failed
     held = _count_failure(tx, after, attempt.answer, attempt.now, attempt.unit, policy)
-    tx.webhooks.save(after)
+    tx.webhooks.save_all([after])
     return Noted(after, held)
 
 
@@ -233,7 +233,7 @@ def _count_failure(
 def give_up(tx: Tx, delivery: Delivery, reason: str) -> Delivery:
     """Make it a dead letter without another attempt."""
     dead = bury(delivery, reason)
-    tx.webhooks.save(dead)
+    tx.webhooks.save_all([dead])
     return dead
 
 

@@ -272,7 +272,7 @@ async def test_diagnostics_tells_the_last_webhook(
         add_delivery(tx, made)
         (due,) = tx.webhooks.due(THEN, 1)
         state = DeliveryState.DELIVERED if error is None else DeliveryState.PENDING
-        tx.webhooks.save(dataclasses.replace(due, state=state, attempts=1, attempted_at=THEN, last_error=error))
+        tx.webhooks.save_all([dataclasses.replace(due, state=state, attempts=1, attempted_at=THEN, last_error=error)])
 
     await edge.write(work)
     shown = (await client.get("/instances/shop/diagnostics")).json()

@@ -355,7 +355,7 @@ class World:
             found: list[Delivery] = []
             while due := tx.webhooks.due(self.clock.now() + 1e9, 1_000, ()):
                 for delivery in due:
-                    tx.webhooks.save(replace(delivery, state=DeliveryState.DELIVERED))
+                    tx.webhooks.save_all([replace(delivery, state=DeliveryState.DELIVERED)])
                 found += due
             return found
 

@@ -71,10 +71,6 @@ class SqlEvents:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
-    def add(self, event: LoggedEvent) -> int:
-        (position,) = self.add_all((event,))
-        return position
-
     def add_all(self, events: Sequence[LoggedEvent]) -> Sequence[int]:
         if not events:
             return []

@@ -80,10 +80,6 @@ class SqlInbox:
         found: int = self._runner.run(_GUARDS, {"instance": instance, "at_most": most}).scalar_one()
         return found
 
-    def add(self, received: Received, chat_key: str, author: str | None, now: float) -> bool:
-        (new,) = self.add_all((Filed(received, chat_key, author),), now)
-        return new
-
     def add_all(self, filed: Sequence[Filed], now: float) -> Sequence[bool]:
         if not filed:
             return []

@@ -108,9 +108,6 @@ class SqlInstances:
         lease.expire(self._runner, instance)
         self._runner.run(_DELETE, {"of": instance})
 
-    def next_sequence(self, instance: InstanceId) -> int:
-        return self.next_sequences(instance, 1)
-
     def next_sequences(self, instance: InstanceId, count: int) -> int:
         last: int | None = self._runner.run(_NEXT, {"of": instance, "count": count}).scalar_one_or_none()
         if last is None:

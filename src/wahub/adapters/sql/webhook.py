@@ -159,9 +159,6 @@ class SqlWebhooks:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
 
-    def add(self, delivery: Delivery) -> None:
-        self.add_all((delivery,))
-
     def add_all(self, added: Sequence[Delivery]) -> None:
         if added:
             self._runner.run_many(_ADD, [_row(delivery) for delivery in added])
@@ -183,9 +180,6 @@ class SqlWebhooks:
     def next_attempt_at(self, after: float = 0.0) -> float | None:
         earliest: float | None = self._runner.run(_NEXT_AT, {"after": after}).scalar_one()
         return earliest
-
-    def save(self, delivery: Delivery) -> None:
-        self.save_all((delivery,))
 
     def save_all(self, changed: Sequence[Delivery]) -> None:
         """Nothing happens to one that is gone: it was superseded, or its instance deleted, while it was posted."""
