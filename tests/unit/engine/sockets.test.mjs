@@ -57,6 +57,24 @@ test('gate: what waits for one commit of keys leaves in one write', async () => 
 	assert.deepEqual(calls.slice(4), ['cork', 'receipt c', 'uncork']);
 });
 
+test('gate: a write that fails at once keeps back no other', async () => {
+	let corked = 0;
+	const sent = [];
+	const stream = { cork: () => (corked += 1), uncork: () => (corked -= 1) };
+	const socket = { readyState: 0, send: data => sent.push(data), _socket: stream };
+	const gate = new Gate(socket, () => true);
+	gate.next = { onWritten: () => assert.fail('refused') };
+	gate.hold(Promise.resolve());
+	socket.send('a');
+	socket.send('b');
+	await turn();
+	socket.readyState = 1;
+	assert.throws(() => gate.advance(), /refused/);
+	assert.equal(corked, 0);
+	gate.advance();
+	assert.deepEqual([sent, corked], [['b'], 0]);
+});
+
 test('raw keys: all that is made of bytes is the same, whoever asks', async () => {
 	const crypto = require('node:crypto');
 	const key = Buffer.alloc(32, 7);

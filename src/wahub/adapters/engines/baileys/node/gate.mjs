@@ -116,14 +116,18 @@ export class Gate {
 		// Many receipts wait for one commit of keys: they share a call of the operating system (source: ws lib/sender.js).
 		const { _socket: stream } = this.socket;
 		stream?.cork();
-		while (this.line.length && this.line[0].done !== false) {
-			const item = this.line.shift();
-			if (item.reached) {
-				item.reached(this.allowed() && this.socket.readyState === OPEN);
-			} else if (!item.done) {
-				this.pass(item);
+		try {
+			while (this.line.length && this.line[0].done !== false) {
+				const item = this.line.shift();
+				if (item.reached) {
+					item.reached(this.allowed() && this.socket.readyState === OPEN);
+				} else if (!item.done) {
+					this.pass(item);
+				}
 			}
+		} finally {
+			// Else nothing would leave any more.
+			stream?.uncork();
 		}
-		stream?.uncork();
 	}
 }
