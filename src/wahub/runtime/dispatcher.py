@@ -320,6 +320,6 @@ class Dispatcher:
 
 
 def _look(
-    tx: Tx, now: float, limit: int, full: Collection[EndpointKey], besides: Collection[int] = ()
+    tx: Tx, now: float, limit: int, full: Collection[EndpointKey], besides: Collection[int]
 ) -> tuple[Sequence[Delivery], float | None]:
     return tx.webhooks.due(now, limit, full, besides), tx.webhooks.next_attempt_at(now)
