@@ -59,7 +59,7 @@ class _Lines:
         self.name = name
 
     def msg(self, line: str) -> None:
-        """Write one line to stderr, whatever that is now. Whoever has something to say does not fail for lack of it."""
+        """Write one line to stderr, whatever that is now. If nobody can read it, the line is lost and nothing else."""
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"{line}\n")
             sys.stderr.flush()
