@@ -28,7 +28,11 @@ _SAMPLE = re.compile(r"^(wahub_tasks|wahub_engine_heap_bytes|wahub_engine_handle
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Memory in MB (2^20 bytes); `engine_heap`: what V8 uses; descriptors and tasks by number."""
+    """Memory in MB (2^20 bytes); `engine_heap`: what V8 uses; descriptors and tasks by number.
+
+    A link opens its file of the spool with the first message that it receives, and keeps it: how many are open says who
+    was written to, so `engine_fds` leaves them out, and `spool_files` counts them.
+    """
 
     gateway_rss: float
     engine_rss: float
@@ -88,8 +92,8 @@ class Recorder:
             gateway_rss=resident(gateway),
             engine_rss=resident(engine),
             engine_heap=heap / 2**20,
-            gateway_fds=_descriptors(gateway),
-            engine_fds=_descriptors(engine),
+            gateway_fds=descriptors(gateway),
+            engine_fds=descriptors(engine),
             engine_handles=float(told["wahub_engine_handles"]),
             tasks=float(told["wahub_tasks"]),
         )
@@ -117,5 +121,24 @@ def resident(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 2**20
 
 
-def _descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+def descriptors(pid: int) -> int:
+    """How many descriptors a process has open, those of the spool left out."""
+    return sum(not _is_spool(target) for target in _open_files(pid))
+
+
+def spool_files(pid: int) -> int:
+    """How many files of the spool a process has open."""
+    return sum(_is_spool(target) for target in _open_files(pid))
+
+
+def _is_spool(target: str) -> bool:
+    return "/spool/" in target
+
+
+def _open_files(pid: int) -> list[str]:
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        # One may be closed meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(descriptor.readlink()))
+    return found

@@ -27,7 +27,7 @@ from tests.chaos.books import Books
 from tests.chaos.town import Shop, Town
 from tests.chaos.verdict import judge
 from tests.soak.engine_heap import collect
-from tests.soak.figures import Figures, Recorder, growth, resident
+from tests.soak.figures import Figures, Recorder, growth, resident, spool_files
 from tests.soak.storm import Storm
 from tests.soak.weather import make_storm
 from tests.support.box import Box, Phone
@@ -131,6 +131,7 @@ class Part:
         if stats["qrShown"] != scans:
             findings.append(f"{stats['qrShown'] - scans} scans were asked for")
         findings += self._since_the_first(figures[-1])
+        findings += self._spool_files()
         self._save(figures[-1])
         counts = verdict.figures | {"resolved": resolved, "logins": stats["logins"], **self.storm_counts}
         return Outcome(findings, counts, figures, time.monotonic() - began)
@@ -236,6 +237,11 @@ class Part:
             return f"not ready: { {name: state for name, state in states.items() if state != 'ready'} }"
 
         until(all_ready, READY_PATIENCE, stuck)
+
+    def _spool_files(self) -> list[str]:
+        """At rest nothing waits, so each link has one file open at most."""
+        found = sum(spool_files(pid) for pid in self.gateway.engine_pids())
+        return [f"{found} files of the spool are open"] if found > len(self.town.shops) else []
 
     # --- from part to part -------------------------------------------------------------------------------------------
 

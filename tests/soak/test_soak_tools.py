@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from tests.soak.figures import Figures, growth
+from tests.soak.figures import Figures, descriptors, growth, spool_files
 from tests.soak.part import Task
 from tests.soak.weather import DEATH, LINK_FAULTS, MESSAGE_FAULTS, OTHERS, make_storm
 
@@ -52,3 +53,10 @@ def test_memory_within_a_part_is_compared_when_its_processes_are_ten_minutes_old
     assert [task.grows_old for task in (part, long)] == [False, True]
     assert sum(part.stretches) == pytest.approx(440.0)
     assert sum(long.stretches) == pytest.approx(1_900.0)
+
+
+def test_files_of_the_spool_are_counted_apart(tmp_path: Path) -> None:
+    (tmp_path / "spool").mkdir()
+    before = spool_files(os.getpid()), descriptors(os.getpid())
+    with (tmp_path / "spool" / "1.log").open("w"), (tmp_path / "other").open("w"):
+        assert (spool_files(os.getpid()), descriptors(os.getpid())) == (before[0] + 1, before[1] + 1)
