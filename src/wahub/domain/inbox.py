@@ -28,6 +28,8 @@ NOTICES = frozenset({GROUP_UPDATE, CALL})
 ABOUT_OTHERS = frozenset({"reaction", "edit", "delete", "vote"})
 """Types that change another message (`Received.target`) and stand for nothing alone."""
 
+_DEPENDENT = NOTICES | ABOUT_OTHERS
+
 
 @dataclass(frozen=True, slots=True)
 class Vote:
@@ -91,6 +93,11 @@ class Received:
     details: Mapping[str, Any] = field(default_factory=dict)
     raw: str | None = field(default=None, repr=False)
     vote: Vote | None = None
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether it says something by itself: it is no notice, and not about another message."""
+        return self.target is None and self.type not in _DEPENDENT
 
     @property
     def in_group(self) -> bool:

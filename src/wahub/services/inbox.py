@@ -72,12 +72,11 @@ class _Batch:
 
     def take(self, received: Received, event_id: str) -> None:
         """Find out who wrote it; write it now or with the next ones."""
-        alone = received.target is not None or received.type in NOTICES | ABOUT_OTHERS
-        if alone:
+        if not received.stands_alone:
             self.write()
         author, partner = self._people(received, event_id)
         self._waiting.append(_Letter(received, event_id, author, partner))
-        if alone:
+        if not received.stands_alone:
             self.write()
 
     def write(self) -> None:
@@ -116,7 +115,7 @@ def _note_chats(tx: Tx, letters: Sequence[_Letter]) -> None:
         received = letter.received
         if received.new_subject is not None:
             tx.chats.set_title(received.instance, letter.chat_key, received.new_subject)
-        if received.type in NOTICES | ABOUT_OTHERS or received.target is not None or received.chat == STATUS:
+        if not received.stands_alone or received.chat == STATUS:
             continue
         before = latest.get(letter.chat_key)
         if before is None or received.timestamp >= before.timestamp:

@@ -77,14 +77,11 @@ def emit_all(tx: Tx, instance: Instance, emissions: Sequence[Emission], *, now: 
     """The same for several events, in their order, none of which ends a secret. Returns how many were queued."""
     config, url = instance.config, instance.config.webhook_url or ""
     told = [one for one in emissions if one.event not in UNLOGGED or wants(config, one.event)]
-    if not told:
-        return 0
     numbers = _numbers(tx, instance.id, told)
     made = [_logged(instance.id, one, number, now) for one, number in zip(told, numbers, strict=True)]
     placed = zip(told, made, tx.events.add_all(made), strict=True)
     queued = [_delivery(event, position, url, one) for one, event, position in placed if wants(config, one.event)]
-    if queued:
-        tx.webhooks.add_all(queued)
+    tx.webhooks.add_all(queued)
     return len(queued)
 
 

@@ -14,7 +14,7 @@ from wahub.adapters.sql.runner import ByDialect, Runner, for_both
 from wahub.adapters.sql.schema import clean
 from wahub.adapters.sql.tables import inbox, people
 from wahub.domain.ids import InstanceId, MessageId
-from wahub.domain.inbox import ABOUT_OTHERS, NOTICES, Address, Received, Vote, address_of
+from wahub.domain.inbox import Address, Received, Vote, address_of
 from wahub.ports.messages import Filed
 
 _READ = (
@@ -55,8 +55,6 @@ _KNOWN_ONE = _WHERE.where(_SAME_ID)
 _FIND = sa.select(*(inbox.c[name] for name in _READ)).where(_SAME_ID).order_by(inbox.c.position)
 _LATEST: Final = 2**53
 """A sender writes the timestamp; one that no column can hold must not stop the message for ever."""
-
-_NOT_LISTED: Final = NOTICES | ABOUT_OTHERS
 
 _Place = tuple[str, str, str | None]
 """Message id, chat key, author: by these a copy is known that came under another address."""
@@ -141,7 +139,7 @@ class SqlInbox:
             "push_name": received.push_name,
             "target": received.target,
             "details": codec.text_in(_to_json(details)) if (details := _details(received)) else None,
-            "listed": received.type not in _NOT_LISTED and received.target is None,
+            "listed": received.stands_alone,
         }
 
 

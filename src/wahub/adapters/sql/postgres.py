@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from wahub.adapters.sql import migrate
 from wahub.adapters.sql.codec import Codec
 from wahub.adapters.sql.failure import StoreFailedError, is_conflict, values_hidden, without_values
+from wahub.adapters.sql.runner import Runner
 from wahub.adapters.sql.transaction import SqlTx
 from wahub.ports.clock import Clock
 from wahub.ports.store import Tx
@@ -98,7 +99,7 @@ class PostgresDatabase:
 
     def _run_once(self, engine: sa.Engine, work: Callable[[Tx], T], writable: bool) -> T:
         with engine.connect() as connection:
-            tx = SqlTx(connection, self._clock, self._codec, writable=writable)
+            tx = SqlTx(Runner(connection, self._clock, self._codec, writable=writable))
             try:
                 # Leaving the `with` without a commit rolls back.
                 result = work(tx)

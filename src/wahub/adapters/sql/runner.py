@@ -42,9 +42,11 @@ class Runner:
         connection: sa.Connection,
         clock: Clock,
         codec: Codec,
+        *,
         writable: bool,
-        driver: sqlite3.Connection | None,
+        driver: sqlite3.Connection | None = None,
     ) -> None:
+        """`driver` is what SQLite's connection runs on."""
         self._connection: sa.Connection | None = connection
         self._driver = driver
         self.dialect = connection.dialect.name

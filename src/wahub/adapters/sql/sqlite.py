@@ -31,6 +31,7 @@ from wahub.adapters.sql.codec import Codec
 from wahub.adapters.sql.failure import StoreFailedError, values_hidden, without_values
 from wahub.adapters.sql.lease import END_ALL_TERMS
 from wahub.adapters.sql.lock import StoreLock
+from wahub.adapters.sql.runner import Runner
 from wahub.adapters.sql.transaction import SqlTx
 from wahub.ports.clock import Clock
 from wahub.ports.store import Tx
@@ -82,7 +83,7 @@ class _Connection:
 
     def call(self, work: Callable[[Tx], T]) -> T:
         """Run a function inside the transaction that is open."""
-        tx = SqlTx(self._sa, self._clock, self._codec, writable=self._writable, driver=self._driver)
+        tx = SqlTx(Runner(self._sa, self._clock, self._codec, writable=self._writable, driver=self._driver))
         try:
             return work(tx)
         finally:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-import sqlalchemy as sa
-
 from wahub.adapters.sql import lease as lease_rows
 from wahub.adapters.sql.chats import SqlChats
-from wahub.adapters.sql.codec import Codec
 from wahub.adapters.sql.contacts import SqlContacts
 from wahub.adapters.sql.dead import SqlDeadLetters
 from wahub.adapters.sql.endpoint import SqlEndpoints
@@ -33,7 +29,6 @@ from wahub.adapters.sql.tally import SqlTally
 from wahub.adapters.sql.thread import SqlThreads
 from wahub.adapters.sql.webhook import SqlWebhooks
 from wahub.domain.lease import Lease
-from wahub.ports.clock import Clock
 from wahub.ports.events import DeadLetters, Endpoints, Events, Places
 from wahub.ports.media import MediaFiles
 from wahub.ports.messages import Chats, Inbox, People
@@ -94,17 +89,8 @@ class SqlTx:
     dead = _Part[DeadLetters](SqlDeadLetters)
     sessions = _Part[Sessions](SqlSessions)
 
-    def __init__(
-        self,
-        connection: sa.Connection,
-        clock: Clock,
-        codec: Codec,
-        *,
-        writable: bool,
-        driver: sqlite3.Connection | None = None,
-    ) -> None:
-        """`driver` is what SQLite's connection runs on."""
-        self._runner = Runner(connection, clock, codec, writable, driver)
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
 
     def fence(self, lease: Lease) -> None:
         lease_rows.fence(self._runner, lease)
