@@ -282,6 +282,18 @@ def _looked_at(found: list[list[object]], work: Callable[[Tx], list[Received]], 
     raise _Undone
 
 
+async def _either_way(store: Database, lease: Lease, received: Sequence[tuple[Received, str]]) -> list[object]:
+    """What messages leave; together they have to leave what each by itself leaves."""
+    found: list[list[object]] = []
+    for store_them in (_apart, inbox.ingest_all):
+        with pytest.raises(_Undone):
+            await store.write(
+                partial(_looked_at, found, partial(store_them, lease=lease, received=received, now=START))
+            )
+    assert found[0] == found[1]
+    return found[0]
+
+
 async def test_messages_that_are_stored_together_leave_what_each_by_itself_leaves(
     store: Database, lease: Lease
 ) -> None:
@@ -289,12 +301,26 @@ async def test_messages_that_are_stored_together_leave_what_each_by_itself_leave
     for seed in range(12):
         random = Random(seed)
         received = [(_somebody(random, number), f"e{number}") for number in range(25)]
-        found: list[list[object]] = []
-        for store_them in (_apart, inbox.ingest_all):
-            with pytest.raises(_Undone):
-                await store.write(
-                    partial(_looked_at, found, partial(store_them, lease=lease, received=received, now=START))
-                )
-        assert found[0] == found[1], seed
-        merged += "contact_merged" in str(found[0][4])
+        merged += "contact_merged" in str((await _either_way(store, lease, received))[4])
     assert merged > 3
+
+
+async def test_what_came_before_two_turned_out_to_be_one_is_stored_before(store: Database, lease: Lease) -> None:
+    received = [_received("M1"), _by_lid("M2"), _received("M3"), _by_lid("M4", NUMBER), _by_lid("M5")]
+    left = await _either_way(store, lease, [(one, f"e-{one.message_id}") for one in received])
+    heads, events = left[1], left[4]
+    assert isinstance(heads, list) and isinstance(events, list)
+    assert len(heads) == 1
+    assert [name for _, name, _ in events] == ["message"] * 3 + ["contact_merged"] + ["message"] * 2
+
+
+@pytest.mark.parametrize("kind", ["edit", "delete"])
+async def test_who_may_change_a_message_is_judged_by_what_came_before(store: Database, lease: Lease, kind: str) -> None:
+    other = {"chat": GROUP, "sender": "4915551230009@s.whatsapp.net"}
+    mine, change = {"chat": GROUP}, {"chat": GROUP, "type": kind, "target": "M1"}
+    received = [_received("M1", **mine), _received("C1", **{**other, **change}), _received("C2", **change)]
+    early = [_received("C3", **{**change, "target": "M2"}), _received("M2", **other)]
+    left = await _either_way(store, lease, [(one, f"e-{one.message_id}") for one in received + early])
+    events = left[4]
+    assert isinstance(events, list)
+    assert [event_id for event_id, _, _ in events] == ["e-M1", "e-C2", "e-C3", "e-M2"]

@@ -57,8 +57,8 @@ class _Letter:
 class _Batch:
     """Messages of one instance on their way into the store: a table is written once for as many as possible.
 
-    The outcome is that of writing one after the other. So what has to see the messages before it is written alone, and
-    when two contacts turn out to be one, everything before that is written first.
+    The outcome is that of writing one after the other. So what is about another message is the last that is written at
+    once, for it may not see those after it; and before two contacts turn out to be one, all that waits is written.
     """
 
     def __init__(self, tx: Tx, instance: Instance | None, now: float) -> None:
@@ -72,8 +72,6 @@ class _Batch:
 
     def take(self, received: Received, event_id: str) -> None:
         """Find out who wrote it; write it now or with the next ones."""
-        if not received.stands_alone:
-            self.write()
         author, partner = self._people(received, event_id)
         self._waiting.append(_Letter(received, event_id, author, partner))
         if not received.stands_alone:
