@@ -6,7 +6,6 @@ Whatever tests send through this helper is remembered, and `check_logs` fails if
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import signal
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ from typing import Any
 
 import httpx
 from tests.support.box import Box, Phone
+from tests.support.folders import files_below, size_of, text_of
 from tests.support.processes import Command, alive, wait_gone
 from tests.support.receiver import WebhookReceiver
 from tests.support.waiting import until
@@ -176,21 +176,13 @@ class Gateway:
 
     def engine_pids(self) -> list[int]:
         """Processes named by `run/engine-*.pid` that are alive."""
-        pids = []
-        for file in sorted((self.data / "run").glob("engine-*.pid")):
-            text = file.read_text().strip() if file.exists() else ""
-            if text and alive(int(text)):
-                pids.append(int(text))
-        return pids
+        named = [text_of(file) for file in sorted((self.data / "run").glob("engine-*.pid"))]
+        return [int(text) for text in named if text and alive(int(text))]
 
     def spooled(self) -> list[str]:
         """The engine's files, below its spool, in which received messages wait. They come and go."""
-        spool, waiting = self.data / "spool", []
-        for file in spool.rglob("*"):
-            with contextlib.suppress(FileNotFoundError):
-                if file.is_file() and file.stat().st_size:
-                    waiting.append(str(file.relative_to(spool)))
-        return waiting
+        spool = self.data / "spool"
+        return [str(file.relative_to(spool)) for file in files_below(spool) if size_of(file)]
 
     def close(self) -> None:
         """End what runs (cleanly, to save its peers from a broken line), close sockets, look at the logs."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.folders import text_of
 from tests.support.forks import Fork
 from tests.support.waiting import until
 
@@ -117,8 +118,7 @@ class Command:
 
     def children(self) -> list[int]:
         """Processes that it started and that run."""
-        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        return [int(pid) for pid in listed.read_text().split()] if listed.exists() else []
+        return [int(pid) for pid in text_of(Path(f"/proc/{self.pid}/task/{self.pid}/children")).split()]
 
     # --- its life ----------------------------------------------------------------------------------------------------
 

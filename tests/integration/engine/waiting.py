@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+from tests.support.folders import files_below, size_of
+
 from wahub.ports.engine import Link, LinkEvent
 
 T = TypeVar("T", bound=LinkEvent)
@@ -33,7 +35,7 @@ async def until_asked(ask: Callable[[], Awaitable[object]], timeout: float = 10.
 
 def spooled(spool: Path) -> list[Path]:
     """The files of an account's spool in which anything stands."""
-    return [path for path in spool.iterdir() if path.exists() and path.stat().st_size]
+    return [path for path in files_below(spool) if size_of(path)]
 
 
 def is_running(pid: int) -> bool:

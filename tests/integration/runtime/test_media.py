@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from tests.fakes.engine import FakeLink
 from tests.integration.runtime.world import SHOP, World, eventually
+from tests.support.folders import files_below
 
 from wahub.adapters.disk_blobs import DiskBlobs
 from wahub.domain.errors import (
@@ -83,7 +84,7 @@ class Files:
 
     def left(self) -> set[str]:
         """What lies in the folder."""
-        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()}
+        return {path.relative_to(self.folder).as_posix() for path in files_below(self.folder)}
 
 
 @pytest.fixture
