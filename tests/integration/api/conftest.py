@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.fakes.clock import FakeClock
 
 from wahub.adapters.local_wakeup import LocalWakeup
 from wahub.adapters.sql.database import migrate, open_database
@@ -21,6 +22,7 @@ from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Config, State
 from wahub.domain.lifecycle import Lifecycle
 from wahub.domain.outbox import Entry
+from wahub.ports.clock import Clock
 from wahub.ports.store import Database, Tx
 from wahub.services import instance
 
@@ -80,7 +82,7 @@ class Edge:
     """The deps of one edge, clients that speak to it, and ways to change what it finds in the store."""
 
     def __init__(self, database: Database) -> None:
-        self.clock = SystemClock()
+        self.clock: Clock = SystemClock()
         self.wakeup = LocalWakeup(self.clock)
         self.engine_up = True
         self.faults: list[str] = []
@@ -95,6 +97,15 @@ class Edge:
 
     def with_settings(self, **changes: Any) -> None:
         self.deps = dataclasses.replace(self.deps, settings=dataclasses.replace(self.deps.settings, **changes))
+
+    def stop_the_clock(self) -> None:
+        """No time passes for clients made from here on: what they are told of times to come can be compared exactly.
+
+        Making an application takes a busy machine seconds, and those would be missing. A whole second, because no
+        rounding on the way to a caller and back changes that.
+        """
+        self.clock = FakeClock(float(round(self.clock.now())))
+        self.deps = dataclasses.replace(self.deps, clock=self.clock)
 
     @asynccontextmanager
     async def client(self, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
