@@ -66,7 +66,7 @@ class Receiver:
         finally:
             self.at_once -= 1
 
-    async def wait_for(self, count: int, seconds: float = 10.0) -> list[Got]:
+    async def wait_for(self, count: int, seconds: float = 30.0) -> list[Got]:
         """Wait until that many requests arrived."""
         async with asyncio.timeout(seconds):
             while len(self.got) < count:

@@ -14,6 +14,7 @@ import pytest
 import trustme
 from aiohttp.abc import AbstractResolver, ResolveResult
 from tests.fakes.receiver import receiver
+from tests.integration.webhooks.conftest import PATIENCE
 
 from wahub.adapters import http_poster
 from wahub.adapters.http_poster import HttpPoster
@@ -23,7 +24,7 @@ HEADERS = {"content-type": "application/json", "x-secret": "hidden-value"}
 
 
 @asynccontextmanager
-async def poster(timeout: float = 5.0, **options: Any) -> AsyncIterator[HttpPoster]:
+async def poster(timeout: float = PATIENCE, **options: Any) -> AsyncIterator[HttpPoster]:
     made = HttpPoster(timeout, **options)
     try:
         yield made
@@ -94,7 +95,13 @@ async def test_redirects_are_not_followed(status: int) -> None:
     assert other.got == []
 
 
-async def test_connections_are_kept_and_cookies_are_not() -> None:
+@pytest.fixture
+def kept_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine may take its time between two posts."""
+    monkeypatch.setattr(http_poster, "_KEEP_ALIVE", PATIENCE)
+
+
+async def test_connections_are_kept_and_cookies_are_not(kept_long: None) -> None:
     async with receiver(headers={"Set-Cookie": "a=b"}) as there, poster() as ours:
         for _ in range(5):
             assert (await ours.post(there.url, BODY, HEADERS)).ok
@@ -103,7 +110,9 @@ async def test_connections_are_kept_and_cookies_are_not() -> None:
 
 
 @pytest.mark.parametrize(("length", "connections"), [(0, 1), (2, 1), (60_000, 1), (5_000_000, 4)])
-async def test_a_connection_is_kept_whether_its_answer_came_whole_or_in_pieces(length: int, connections: int) -> None:
+async def test_a_connection_is_kept_whether_its_answer_came_whole_or_in_pieces(
+    kept_long: None, length: int, connections: int
+) -> None:
     async with receiver(body=b"x" * length) as there, poster() as ours:
         for _ in range(4):
             assert (await ours.post(there.url, BODY, HEADERS)).ok
@@ -203,7 +212,7 @@ NOT_ALLOWED = "not allowed"
      "169.254.169.254.", "100.100.100.200", "user:pass@169.254.169.254"],
 )  # fmt: skip
 async def test_forbidden_literal_addresses_are_refused_at_once(host: str) -> None:
-    async with poster(timeout=2.0) as ours:
+    async with poster() as ours:
         result = await ours.post(f"http://{host}/", BODY, HEADERS)
     assert result.status is None
     assert NOT_ALLOWED in (result.error or "")
@@ -211,14 +220,14 @@ async def test_forbidden_literal_addresses_are_refused_at_once(host: str) -> Non
 
 async def test_a_name_that_resolves_to_metadata_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, ["169.254.169.254", "fe80::1"])
-    async with poster(timeout=2.0) as ours:
+    async with poster() as ours:
         result = await ours.post("http://innocent.example/", BODY, HEADERS)
     assert NOT_ALLOWED in (result.error or "")
 
 
 async def test_only_allowed_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, ["169.254.169.254", "127.0.0.1"])
-    async with receiver() as there, poster(timeout=2.0) as ours:
+    async with receiver() as there, poster() as ours:
         port = urlsplit(there.url).port
         assert (await ours.post(f"http://innocent.example:{port}/", BODY, HEADERS)).ok
     assert len(there.got) == 1
@@ -226,7 +235,7 @@ async def test_only_allowed_addresses_of_a_name_are_tried(monkeypatch: pytest.Mo
 
 async def test_each_new_connection_is_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve_to(monkeypatch, ["127.0.0.1"], ["169.254.169.254"])
-    async with receiver(headers={"Connection": "close"}) as there, poster(timeout=2.0) as ours:
+    async with receiver(headers={"Connection": "close"}) as there, poster() as ours:
         url = f"http://rebinds.example:{urlsplit(there.url).port}/"
         assert (await ours.post(url, BODY, HEADERS)).ok
         second = await ours.post(url, BODY, HEADERS)
@@ -244,13 +253,13 @@ async def test_the_address_is_judged_at_the_socket_even_if_the_resolver_let_it_p
         async def close(self) -> None:
             pass
 
-    async with poster(timeout=2.0, resolver=Careless()) as ours:
+    async with poster(resolver=Careless()) as ours:
         result = await ours.post("http://innocent.example/", BODY, HEADERS)
     assert NOT_ALLOWED in (result.error or "")
 
 
 async def test_private_addresses_can_be_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with receiver() as there, poster(timeout=2.0, block_private=True) as ours:
+    async with receiver() as there, poster(block_private=True) as ours:
         assert NOT_ALLOWED in ((await ours.post(there.url, BODY, HEADERS)).error or "")
         resolve_to(monkeypatch, ["10.0.0.1", "127.0.0.1", "::1"])
         assert NOT_ALLOWED in ((await ours.post("http://inside.example/", BODY, HEADERS)).error or "")
@@ -262,7 +271,7 @@ async def test_a_name_without_address(monkeypatch: pytest.MonkeyPatch) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "hidden.example")
 
     monkeypatch.setattr(http_poster.socket, "getaddrinfo", getaddrinfo)
-    async with poster(timeout=2.0) as ours:
+    async with poster() as ours:
         result = await ours.post("http://hidden.example/", BODY, HEADERS)
     assert result.error == "the host name could not be resolved"
 
@@ -270,7 +279,7 @@ async def test_a_name_without_address(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     async with receiver() as there, receiver() as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
-        async with poster(timeout=2.0) as ours:
+        async with poster() as ours:
             assert (await ours.post(there.url, BODY, HEADERS)).ok
     assert (len(there.got), len(proxy.got)) == (1, 0)
 
@@ -297,7 +306,7 @@ async def test_tls_checks_the_certificate_against_the_name() -> None:
      "192.168.257", "[fd00::1]", "[64:ff9b::a00:1]", "[2002:a00:1::]", "0", "[::]"],
 )  # fmt: skip
 async def test_every_spelling_of_a_private_address_can_be_blocked(host: str) -> None:
-    async with receiver() as there, poster(timeout=2.0, block_private=True) as ours:
+    async with receiver() as there, poster(block_private=True) as ours:
         result = await ours.post(f"http://{host}:{urlsplit(there.url).port}/", BODY, HEADERS)
     assert NOT_ALLOWED in (result.error or "")
     assert there.got == []
@@ -328,7 +337,7 @@ async def test_a_name_that_turns_bad_between_two_attempts_is_refused(resolved: s
 
     async with (
         receiver(headers={"Connection": "close"}) as there,
-        poster(timeout=2.0, resolver=Rebinding()) as ours,
+        poster(resolver=Rebinding()) as ours,
     ):
         url = f"http://rebinds.example:{urlsplit(there.url).port}/"
         assert (await ours.post(url, BODY, HEADERS)).ok

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import structlog
 from tests.fakes.receiver import Got, receiver
-from tests.integration.webhooks.conftest import Bench
+from tests.integration.webhooks.conftest import PATIENCE, Bench
 
 from wahub.domain.endpoint import PAUSE_AFTER_FAILURES, Held, Secrets, Trouble
 from wahub.domain.instance import Instance
@@ -182,7 +182,7 @@ async def test_a_probe_comes_by_itself(bench: Bench) -> None:
         await down_for_long(bench, shop, dispatcher)
         there.answer = lambda _: 200
         there.got.clear()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not there.got:
                 bench.clock.advance(await bench.clock.someone_sleeps())
                 await asyncio.sleep(0.001)
