@@ -28,6 +28,8 @@ from wahub.services import instance
 
 HOOK = "https://hooks.example.com/wahub"
 PHONE = "201224885551"
+PATIENCE = 30.0
+"""Seconds for what comes at once, unless the machine has too much to do."""
 
 
 class _Apps:
@@ -90,7 +92,7 @@ class Edge:
             database=database,
             clock=self.clock,
             wakeup=self.wakeup,
-            settings=ApiSettings(version="1.2.3", delete_wait=0.2),
+            settings=ApiSettings(version="1.2.3", delete_wait=0.2, store_patience=PATIENCE),
             engine_healthy=lambda: self.engine_up,
             fault=self.faults.append,
         )

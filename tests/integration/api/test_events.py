@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from tests.integration.api.conftest import Edge
+from tests.integration.api.conftest import PATIENCE, Edge
 
 from wahub.api import events as module
 from wahub.api.app import build_api
@@ -130,7 +130,7 @@ class Follower:
     async def take(self, count: int) -> list[Said]:
         """The next events."""
         found: list[Said] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(found) < count:
                 block = await self._block()
                 if "data" in block:
@@ -139,13 +139,13 @@ class Follower:
         return found
 
     async def ping(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while ": ping" not in await self._raw():
                 pass
 
     async def ended(self) -> None:
         """The stream is over."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             with contextlib.suppress(StopAsyncIteration, httpx.RemoteProtocolError):
                 while True:
                     await anext(self._lines)
@@ -179,7 +179,10 @@ class Served:
     async def follow(self, path: str, last: str | None = None) -> AsyncIterator[Follower]:
         headers = {} if last is None else {"Last-Event-ID": last}
         url = f"http://127.0.0.1:{self.address[1]}{path}"
-        async with httpx.AsyncClient(timeout=15) as client, client.stream("GET", url, headers=headers) as response:
+        async with (
+            httpx.AsyncClient(timeout=PATIENCE) as client,
+            client.stream("GET", url, headers=headers) as response,
+        ):
             assert response.status_code == 200, await response.aread()
             assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
             follower = Follower(response)
@@ -443,6 +446,6 @@ async def test_a_reader_that_does_not_read_is_cut_off(
 
 async def test_there_are_only_so_many_streams(edge: Edge, served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_STREAMS", 1)
-    async with served.follow("/events/stream"), httpx.AsyncClient() as client:
+    async with served.follow("/events/stream"), httpx.AsyncClient(timeout=PATIENCE) as client:
         refused = await client.get(f"http://127.0.0.1:{served.address[1]}/events/stream")
         assert refused.status_code == 429

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import zxingcpp
 from PIL import Image
-from tests.integration.api.conftest import HOOK, PHONE, Edge
+from tests.integration.api.conftest import HOOK, PATIENCE, PHONE, Edge
 
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import State
@@ -278,11 +278,11 @@ async def test_an_empty_id_is_told_as_such(client: httpx.AsyncClient, path: str)
 
 
 async def test_delete_waits_until_the_worker_removed_everything(client: httpx.AsyncClient, edge: Edge) -> None:
-    edge.with_settings(delete_wait=10.0)
+    edge.with_settings(delete_wait=PATIENCE)
     await edge.add("shop")
 
     async def worker() -> None:
-        assert await edge.wakeup.wait(INSTANCES, 5)
+        assert await edge.wakeup.wait(INSTANCES, PATIENCE)
         assert (await edge.read(lambda tx: tx.instances.get(InstanceId("shop")))).deleting
         await edge.write(lambda tx: tx.instances.delete(InstanceId("shop")))
         edge.wakeup.notify(deleted_topic("shop"))

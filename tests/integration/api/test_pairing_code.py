@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.integration.api.conftest import PHONE, Edge
+from tests.integration.api.conftest import PATIENCE, PHONE, Edge
 
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import State
@@ -29,7 +29,7 @@ async def shop(edge: Edge) -> InstanceId:
 
 async def asked(edge: Edge, shop: InstanceId) -> None:
     """The wish is in the store: the hint follows its transaction."""
-    assert await edge.wakeup.wait(INSTANCES, 10)
+    assert await edge.wakeup.wait(INSTANCES, PATIENCE)
     assert (await edge.record(shop)).asked is Ask.PAIRING_CODE
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.integration.api.conftest import PHONE, Edge
+from tests.integration.api.conftest import PATIENCE, PHONE, Edge
 from tests.integration.api.test_any_body import ANY
 
 from wahub.domain.ids import InstanceId, MessageId, QueueId
@@ -239,7 +239,7 @@ LOGOUT = "/instances/shop/client/action/logout"
 
 async def _worker(edge: Edge) -> None:
     """What the supervisor does about a mark."""
-    assert await edge.wakeup.wait(INSTANCES, 5)
+    assert await edge.wakeup.wait(INSTANCES, PATIENCE)
 
     def work(tx: Any) -> None:
         known = tx.instances.get(InstanceId("shop"), for_update=True)
@@ -268,7 +268,7 @@ async def test_logout_removes_everything(client: httpx.AsyncClient, edge: Edge) 
     [("?keep=1", None), ("?keep=true", None), ("", {"keep": 1}), ("", {"keep": True}), ("", {"keep": "1"})],
 )
 async def test_logout_may_keep_the_queue(edge: Edge, query: str, body: Any) -> None:
-    edge.with_settings(delete_wait=5.0)
+    edge.with_settings(delete_wait=PATIENCE)
     await edge.add("shop")
     async with edge.client() as client:
         path, _ = await _new(client, edge)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import uvicorn
-from tests.integration.api.conftest import PHONE, Edge
+from tests.integration.api.conftest import PATIENCE, PHONE, Edge
 
 from wahub.api.app import build_api
 
@@ -28,7 +28,7 @@ async def address(edge: Edge) -> AsyncIterator[tuple[str, int]]:
 
 async def test_a_client_is_served(edge: Edge, address: tuple[str, int]) -> None:
     await edge.add("b/shop")
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{address[1]}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{address[1]}", timeout=PATIENCE) as client:
         sent = await client.post(
             "/instances/b%2Fshop/client/action/send-message", json={"chatId": PHONE, "message": "hi"}
         )
@@ -58,7 +58,7 @@ async def test_a_client_is_served(edge: Edge, address: tuple[str, int]) -> None:
 async def test_odd_requests_get_a_clear_answer(address: tuple[str, int], request_bytes: bytes, status: bytes) -> None:
     reader, writer = await asyncio.open_connection(*address)
     writer.write(request_bytes)
-    line = await asyncio.wait_for(reader.readline(), 5)
+    line = await asyncio.wait_for(reader.readline(), PATIENCE)
     writer.close()
     assert line.split(b" ")[1].startswith(status)
 
@@ -71,5 +71,5 @@ async def test_a_caller_that_goes_away_leaves_nothing_behind(edge: Edge, address
     await writer.drain()
     writer.close()
     await writer.wait_closed()
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{address[1]}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{address[1]}", timeout=PATIENCE) as client:
         assert (await client.get("/instances/shop/queue")).json()["depth"] == 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.integration.api.conftest import PHONE, Edge
+from tests.integration.api.conftest import PATIENCE, PHONE, Edge
 
 from wahub.api.prefer import wanted_wait
 from wahub.domain.ids import InstanceId
@@ -54,7 +54,7 @@ def test_reading_the_preference(headers: list[str], seconds: int | None) -> None
 
 async def _settle(edge: Edge, state: ItemState, reason: str | None = None, *, hint: bool = True) -> Entry:
     """What the send loop does, as soon as there is an item."""
-    assert await edge.wakeup.wait(outbox_topic("shop"), 5)
+    assert await edge.wakeup.wait(outbox_topic("shop"), PATIENCE)
     (entry,) = await edge.entries("shop")
     await edge.write(lambda tx: tx.outbox.save(settle(entry, state, edge.clock.now(), reason)))
     if hint:
@@ -94,7 +94,7 @@ async def test_202_when_the_time_is_over(client: httpx.AsyncClient, edge: Edge) 
     await edge.add("shop")
     started = time.monotonic()
     answer = await client.post(SEND, json=TEXT, headers={"Prefer": "wait=1"})
-    assert 1 <= time.monotonic() - started < 5
+    assert 1 <= time.monotonic() - started < 15
     assert (answer.status_code, answer.json()["queued"]) == (202, True)
     assert answer.headers["preference-applied"] == "wait=1"
 
@@ -103,14 +103,14 @@ async def test_a_fate_that_stays_unknown_ends_the_wait(client: httpx.AsyncClient
     await edge.add("shop")
 
     async def give_up() -> None:
-        assert await edge.wakeup.wait(outbox_topic("shop"), 5)
+        assert await edge.wakeup.wait(outbox_topic("shop"), PATIENCE)
         (entry,) = await edge.entries("shop")
         lost = dataclasses.replace(entry, state=ItemState.UNKNOWN, on_wire=True, settled_at=edge.clock.now())
         await edge.write(lambda tx: tx.outbox.save(lost))
 
     started = time.monotonic()
     answer, _ = await asyncio.gather(client.post(SEND, json=TEXT, headers=WAIT), give_up())
-    assert (answer.status_code, time.monotonic() - started < 10) == (202, True)
+    assert (answer.status_code, time.monotonic() - started < 20) == (202, True)
 
 
 async def test_a_replay_may_wait_too(client: httpx.AsyncClient, edge: Edge) -> None:
@@ -133,7 +133,7 @@ async def test_an_instance_that_goes_away_ends_the_wait(client: httpx.AsyncClien
     await edge.add("shop")
 
     async def delete() -> None:
-        assert await edge.wakeup.wait(outbox_topic("shop"), 5)
+        assert await edge.wakeup.wait(outbox_topic("shop"), PATIENCE)
         await edge.write(lambda tx: tx.instances.delete(InstanceId("shop")))
 
     answer, _ = await asyncio.gather(client.post(SEND, json=TEXT, headers=WAIT), delete())
