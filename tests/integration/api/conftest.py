@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.fakes.clock import FakeClock
 
 from wahub.adapters.local_wakeup import LocalWakeup
 from wahub.adapters.sql.database import migrate, open_database
@@ -35,16 +34,16 @@ PATIENCE = 30.0
 class _Apps:
     """Applications that one test after the other has: to make the routes of one takes longer than most tests here.
 
-    All that it does goes to the deps of the test that has it. What it reads when it is made are settings, so those are
-    the same. One that has counted something is not given away again.
+    All that it does goes to the deps of the test that has it. What it reads when it is made are settings and the kind
+    of clock, so those are the same. One that has counted something is not given away again.
     """
 
     def __init__(self) -> None:
-        self._free: dict[ApiSettings, list[_App]] = {}
+        self._free: dict[tuple[ApiSettings, type[Clock]], list[_App]] = {}
 
     @contextmanager
     def one(self, deps: ApiDeps) -> Iterator[_App]:
-        free = self._free.setdefault(deps.settings, [])
+        free = self._free.setdefault((deps.settings, type(deps.clock)), [])
         app = free.pop() if free else _App(deps)
         app.deps.now = deps
         yield app
@@ -80,6 +79,17 @@ class _App:
 _apps = _Apps()
 
 
+class _Stopped(SystemClock):
+    """A clock whose hands stand; what waits waits as ever. At a whole second, which no rounding on the way changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._at = float(int(super().now()))
+
+    def now(self) -> float:
+        return self._at
+
+
 class Edge:
     """The deps of one edge, clients that speak to it, and ways to change what it finds in the store."""
 
@@ -103,10 +113,9 @@ class Edge:
     def stop_the_clock(self) -> None:
         """No time passes for clients made from here on: what they are told of times to come can be compared exactly.
 
-        Making an application takes a busy machine seconds, and those would be missing. A whole second, because no
-        rounding on the way to a caller and back changes that.
+        Making an application takes a busy machine seconds, and those would be missing.
         """
-        self.clock = FakeClock(float(round(self.clock.now())))
+        self.clock = _Stopped()
         self.deps = dataclasses.replace(self.deps, clock=self.clock)
 
     @asynccontextmanager
