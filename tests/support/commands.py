@@ -31,6 +31,8 @@ T = TypeVar("T")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 KEY = "the-key-of-this-gateway"
+PATIENCE = 120.0
+"""Seconds for a command to end. To load a program took a machine that ran ten at once a minute."""
 
 
 def command(directory: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -39,7 +41,7 @@ def command(directory: Path, *arguments: str, **environment: str) -> subprocess.
         out, err = Path(kept) / "out", Path(kept) / "err"
         running = Fork(arguments, directory, _environment(directory, environment), out, err)
         try:
-            code = running.wait(60)
+            code = running.wait(PATIENCE)
         finally:
             running.send_signal(signal.SIGKILL)
         return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
@@ -53,7 +55,7 @@ def started(directory: Path, *arguments: str, **environment: str) -> subprocess.
         env=_environment(directory, environment),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
