@@ -18,7 +18,7 @@ from wahub.adapters.sql.database import open_database
 from wahub.domain.ids import InstanceId
 from wahub.domain.instance import Config, Instance, Observed
 from wahub.domain.webhook import Delivery, WebhookSettings
-from wahub.ports.poster import Poster
+from wahub.ports.poster import Poster, PostResult
 from wahub.ports.store import Database
 from wahub.ports.wakeup import WEBHOOKS
 from wahub.runtime.dispatcher import Dispatcher
@@ -79,6 +79,34 @@ class Bench:
             await self.dispatcher.stop(deadline)
             await self.running
             self.dispatcher = self.running = None
+
+
+class Counting:
+    """A poster that answers nothing until told otherwise, and counts."""
+
+    def __init__(self) -> None:
+        self.at_once = self.most = self.posts = 0
+        self.answer: PostResult = PostResult(None, "down")
+        self.alone: int | None = None
+        """The post with this number comes alone; those after it end once eight run."""
+        self.eight = asyncio.Event()
+
+    async def post(self, *_: Any) -> PostResult:
+        self.posts += 1
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        if self.at_once == 8:
+            self.eight.set()
+        if self.alone is not None and self.posts > self.alone:
+            # The slot of the one that came alone is free when its result is saved: some begin before the eighth.
+            await asyncio.wait([asyncio.ensure_future(self.eight.wait())], timeout=PATIENCE)
+        for _ in range(50):
+            # Long enough for those that may begin with it.
+            await asyncio.sleep(0)
+        self.at_once -= 1
+        return self.answer
+
+    async def close(self) -> None: ...
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.fakes.receiver import Got, receiver
-from tests.integration.webhooks.conftest import Bench
+from tests.integration.webhooks.conftest import Bench, Counting
 
 from wahub.domain.webhook import RETRY_HORIZON, DeliveryState, hub_signature
 from wahub.ports.poster import PostResult
@@ -215,25 +215,6 @@ async def test_an_endpoint_is_instance_and_url(bench: Bench) -> None:
 
 
 async def test_an_endpoint_that_never_answers_gets_one_attempt_at_a_time(bench: Bench) -> None:
-    class Counting:
-        """Answers nothing until told otherwise, and counts."""
-
-        def __init__(self) -> None:
-            self.at_once = self.most = self.posts = 0
-            self.answer: PostResult = PostResult(None, "down")
-
-        async def post(self, *_: Any) -> PostResult:
-            self.posts += 1
-            self.at_once += 1
-            self.most = max(self.most, self.at_once)
-            for _ in range(50):
-                # Long enough for all that may run beside it to begin.
-                await asyncio.sleep(0)
-            self.at_once -= 1
-            return self.answer
-
-        async def close(self) -> None: ...
-
     poster = Counting()
     shop = await bench.instance("shop", "http://down.example/")
     for lane in range(30):
@@ -245,7 +226,8 @@ async def test_an_endpoint_that_never_answers_gets_one_attempt_at_a_time(bench: 
     bench.clock.advance(1.1)
     await dispatcher.idle()
     assert (poster.most, poster.posts) == (1, 60)
-    poster.answer = PostResult(200)
+    poster.answer, poster.alone = PostResult(200), 61
+    poster.eight.clear()
     bench.clock.advance(2.1)
     await dispatcher.idle()
     assert (poster.most, poster.posts) == (8, 90)
