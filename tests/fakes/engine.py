@@ -75,7 +75,6 @@ class FakeLink:
     def __post_init__(self) -> None:
         self._events: asyncio.Queue[LinkEvent] = asyncio.Queue()
         self._closed = asyncio.Event()
-        self.sending = asyncio.Event()
 
     @property
     def closed(self) -> bool:
@@ -117,7 +116,6 @@ class FakeLink:
         if self._closed.is_set():
             return SendNotStarted("link closed", link_lost=True)
         self.sent.append((message_id, chat, content))
-        self.sending.set()
         if self.hold is not None:
             waits = [asyncio.ensure_future(self.hold.wait()), asyncio.ensure_future(self._closed.wait())]
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -219,7 +217,7 @@ class FakeEngine:
 
     async def next_link(self) -> FakeLink:
         """The next link that gets opened, of whichever instance."""
-        return await asyncio.wait_for(self._opened.get(), 10)
+        return await asyncio.wait_for(self._opened.get(), 30)
 
     def of(self, instance: InstanceId) -> list[FakeLink]:
         """All links opened for an instance, oldest first."""

@@ -45,7 +45,7 @@ CHAT = "201111111111"
 T = TypeVar("T")
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], what: str, seconds: float = 10.0) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], what: str, seconds: float = 30.0) -> None:
     """Wait until `check` says so; fails naming `what` after a real-time deadline."""
     deadline = time.monotonic() + seconds
     while not await check():
@@ -123,8 +123,9 @@ class World:
         self.restored: list[tuple[int, int]] = []
         self._numbers = itertools.count(1)
         self.settings = RuntimeSettings(
-            worker=WorkerId("worker-0"), restore=RestorePolicy(jitter=(0.0, 0.0)), stop_patience=2.0, rules=BARE
+            worker=WorkerId("worker-0"), restore=RestorePolicy(jitter=(0.0, 0.0)), delete_patience=20.0, rules=BARE
         )
+        # Both patiences are of the real clock: what takes long here is the machine, and must not be given up for it.
         self._posted: list[Delivery] = []
         self._does: Callable[[FakeLink], None] = lambda _link: None
         self.farewells: list[tuple[InstanceId, tuple[QueueId, ...]]] = []
@@ -283,6 +284,9 @@ class World:
 
     # --- what tests look at ------------------------------------------------------------------------------------------
 
+    # A read sees a commit before the loop hears of it. So whoever waited for something to be stored is told when all
+    # else of this instant has happened, too: the next line may move the clock, or let the store fail.
+
     async def instance(self, wanted: InstanceId = SHOP) -> Instance | None:
         return await self.database.read(lambda tx: tx.instances.get(wanted))
 
@@ -321,6 +325,7 @@ class World:
             return found is not None and found.observed.state is state
 
         await eventually(check, f"{wanted} in {state}")
+        await self.rest()
         found = await self.instance(wanted)
         assert found is not None
         return found
@@ -330,6 +335,7 @@ class World:
             return (await self.entry(queue_id)).state is state
 
         await eventually(check, f"item in {state}")
+        await self.rest()
         return await self.entry(queue_id)
 
     def note_times(self, link: FakeLink, *answers: SendResult) -> list[float]:
@@ -372,4 +378,5 @@ class World:
             return len(link.sent) >= count
 
         await eventually(check, f"{count} messages on the wire")
+        await self.rest()
         return [content.text for _, _, content in link.sent]
