@@ -299,7 +299,7 @@ async def test_an_item_with_a_full_timeline_is_settled_and_told_like_any_other(w
     link = await world.linked()
     link.hold = asyncio.Event()
     entry = await world.send("long story")
-    await asyncio.wait_for(link.sending.wait(), 5)
+    await world.wire(link, 1)
 
     def fill(tx: Any) -> None:
         found = tx.outbox.get(SHOP, entry.id)
@@ -325,7 +325,7 @@ async def test_an_outcome_that_could_not_be_stored_does_not_keep_its_chat_for_ev
     link = await world.linked()
     link.hold = asyncio.Event()
     entry = await world.send("on the wire")
-    await asyncio.wait_for(link.sending.wait(), 5)
+    await world.wire(link, 1)
     world.database.failing = True
     link.break_off(Disconnect.CONNECTION_CLOSED, 428)
 
@@ -348,7 +348,7 @@ async def test_a_passing_fault_of_the_store_loses_no_outcome(world: World) -> No
     link = await world.linked()
     link.hold = asyncio.Event()
     entry = await world.send("on the wire")
-    await asyncio.wait_for(link.sending.wait(), 5)
+    await world.wire(link, 1)
     world.database.failing = True
     link.hold.set()
     await world.pass_time(5.0)
@@ -445,7 +445,7 @@ async def test_delete_waits_for_the_item_on_the_wire(world: World) -> None:
     link = await world.linked()
     link.hold = asyncio.Event()
     await world.send("on the wire")
-    await asyncio.wait_for(link.sending.wait(), 5)
+    await world.wire(link, 1)
     await world.database.write(lambda tx: instances.ask_delete(tx, SHOP))
     world.wakeup.notify(INSTANCES)
     await world.rest()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from pathlib import Path
 
+import pytest
 from tests.fakes.engine import ME
-from tests.integration.runtime.world import World, eventually
+from tests.integration.runtime.world import World
 
 from wahub.domain.instance import Disconnect
 from wahub.domain.outbox import ItemState, SendAcked, SendRefused, SendUncertain
@@ -43,7 +43,7 @@ async def test_an_unproven_send_goes_out_again_under_its_id_only_after_the_wait(
     link.answer = lambda *_: SendAcked()
     await world.item_becomes(other.id, ItemState.SENT)
     assert len(link.sent) == 2
-    world.clock.advance(10.1)
+    await world.pass_time(10.1)
     done = await world.item_becomes(entry.id, ItemState.SENT)
     assert done.resends == 1
     assert [sent_id for sent_id, _, _ in link.sent].count(entry.message_id) == 2
@@ -60,7 +60,7 @@ async def test_a_late_ack_or_a_receipt_settles_an_unproven_send_without_a_resend
     await world.item_becomes(first.id, ItemState.SENT)
     done = await world.item_becomes(second.id, ItemState.SENT)
     assert done.delivery == "delivered"
-    world.clock.advance(60.0)
+    await world.pass_time(60.0)
     assert len(link.sent) == 2
 
 
@@ -69,22 +69,19 @@ async def test_a_death_during_a_send_leaves_it_unknown_and_it_is_sent_again_afte
     link = await world.linked()
     link.hold = asyncio.Event()
     entry = await world.send("on the wire")
-    await asyncio.wait_for(link.sending.wait(), 5)
+    await world.wire(link, 1)
     await world.die()
     await world.start()
     second = await world.engine.next_link()
     second.report(Opened(ME))
     assert (await world.item_becomes(entry.id, ItemState.UNKNOWN)).on_wire
-    world.clock.advance(15.0)
+    await world.pass_time(15.0)
     assert second.sent == []  # not before the offline queue is drained and the wait is over
     second.report(CaughtUp(0))
-
-    async def resent() -> bool:
-        world.clock.advance(1.0)
-        return len(second.sent) == 1
-
-    await eventually(resent, "the resend")
-    assert second.sent[0][0] == entry.message_id
+    await world.pass_time(9.9)
+    assert second.sent == []
+    await world.pass_time(0.2)
+    assert [sent_id for sent_id, _, _ in second.sent] == [entry.message_id]
     await world.item_becomes(entry.id, ItemState.SENT)
     await world.stop()
 
@@ -102,45 +99,20 @@ async def test_a_lost_link_costs_no_attempt(world: World) -> None:
     link = await world.linked()
     link.break_off(Disconnect.CONNECTION_CLOSED, 428)
     entry = await world.send("later")
-
-    async def reopened() -> bool:
-        world.clock.advance(0.5)
-        return len(world.engine.links) > 1
-
-    await eventually(reopened, "a new link")
+    await world.pass_time(1.1)
+    assert len(world.engine.links) == 2
     world.engine.links[-1].open_up()
-
-    async def sent() -> bool:
-        world.clock.advance(0.5)
-        return (await world.entry(entry.id)).state is ItemState.SENT
-
-    await eventually(sent, "the item sent")
-    assert (await world.entry(entry.id)).attempts == 0
+    await world.pass_time(2.0)
+    done = await world.entry(entry.id)
+    assert (done.state, done.attempts) == (ItemState.SENT, 0)
 
 
 async def test_the_minute_window_and_the_spacing_hold(tmp_path: Path) -> None:
     world = await World(tmp_path).with_rules(pace=Pace(per_minute=3, per_hour=100, spacing=0.5)).start()
     link = await world.linked()
+    times = world.note_times(link)
     for number in range(5):
         await world.send(f"text {number}", chat=f"20{number}0000000")
-    times: list[float] = []
-    start = world.clock.now()
-    while len(times) < 5:
-        if len(link.sent) > len(times):
-            times.append(world.clock.now() - start)
-        elif not await _settles(world, link, len(times)):
-            world.clock.advance(0.1)
-    gaps = [later - earlier for earlier, later in itertools.pairwise(times[:3])]
-    # At least as long as promised; how much longer depends on how fast threads see the clock move.
-    assert all(gap >= 0.499 for gap in gaps), times
-    assert times[3] - times[0] >= 59.999 and times[4] - times[1] >= 59.999, times
+    await world.pass_time(70.0)
+    assert times == pytest.approx([0.0, 0.5, 1.0, 60.0, 60.5], abs=0.02)
     await world.stop()
-
-
-async def _settles(world: World, link: object, count: int) -> bool:
-    """Give threads a chance to act at this instant of the moved clock; True if something more was sent."""
-    for _ in range(6):
-        await world.instance()
-        if len(link.sent) > count:  # type: ignore[attr-defined]
-            return True
-    return False
