@@ -426,7 +426,7 @@ class Outbox(RuleBasedStateMachine):
             for entry in self.shop.entries():
                 assert entry.state in (*NEVER_OUT, ItemState.SENT) or entry.gave_up, entry
 
-    def drain(self, answer: Callable[[], None], steps: int = 300) -> None:
+    def drain(self, answer: Callable[[], None]) -> None:
         """Run the send loop with a link until nothing is left to do."""
         if self.on_wire is not None:
             answer()
@@ -434,7 +434,8 @@ class Outbox(RuleBasedStateMachine):
             self.shop.open_link()
         self.write(lambda tx: outbox.release(tx, self.shop.id, self.rig.now))
         patience = 0.001
-        for _ in range(steps):
+        # Each has its tries and its resends, with a wait before every one; 300 were too few for a queue that was full.
+        for _ in range(100 + 30 * len(self.ids)):
             step = self.claim_step()
             # After the clock was set back the loop looks again and again until it has caught up.
             patience = 0.001 if isinstance(step, Claimed) else patience * 2
