@@ -43,7 +43,8 @@ async def test_a_deadlock_is_run_again(store: Database) -> None:
         tx.instances.next_sequences(InstanceId(second), 1)
 
     await asyncio.gather(store.write(lambda tx: cross(tx, "a", "b")), store.write(lambda tx: cross(tx, "b", "a")))
-    assert len(runs) == 3
+    # Seldom more: if the winner sleeps on, the loser takes the row again before it, and loses again.
+    assert len(runs) >= 3
     for name in ("a", "b"):
         assert await store.write(lambda tx, name=name: tx.instances.next_sequences(InstanceId(name), 1)) == 3  # type: ignore[misc]
 
