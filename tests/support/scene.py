@@ -166,6 +166,12 @@ class Scene:
             until(lambda: len(self.posted) >= len(expected), timeout, "webhooks are missing")
         assert self.posted == list(expected)
 
+    def wait_first_posted(self, *expected: Posted, timeout: float = 20.0) -> None:
+        """Wait for these lifecycle webhooks as the first ones: what follows by itself may be there already."""
+        with self._explained():
+            until(lambda: len(self.posted) >= len(expected), timeout, "webhooks are missing")
+        assert self.posted[: len(expected)] == list(expected)
+
     def wait_logged(self, enough: Callable[[list[dict[str, Any]]], bool], timeout: float = 20.0) -> None:
         """Wait until `enough` accepts the machine events since the beginning."""
         with self._explained():
