@@ -51,14 +51,17 @@ def new_gateway(tmp_path: Path, box: Box) -> Iterator[Callable[..., Gateway]]:
 
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Where things happen to links: a sandbox and a gateway with short waits, and a neighbour who is left alone."""
+    """Where things happen to links: a sandbox and a gateway with short waits, and a neighbour who is left alone.
+
+    Not too short: on a busy machine a login takes a second and more, and a link is not to be given up for that.
+    """
     settings = {
-        "WHATSAPP_CONNECT_TIMEOUT_MS": "2500",
-        "READY_POLL_INTERVAL_MS": "1000",
+        "WHATSAPP_CONNECT_TIMEOUT_MS": "5000",
+        "READY_POLL_INTERVAL_MS": "2500",
         "SEND_ACK_TIMEOUT_MS": "700",
         "LINK_KEEP_ALIVE_MS": "1500",
         "REPLACED_WAIT_MS": "500",
-        "EXTENDED_RESTRICTION_COOLDOWN_HOURS": "0.0006",
+        "EXTENDED_RESTRICTION_COOLDOWN_HOURS": "0.0015",
     }
     with open_stage(tmp_path_factory.mktemp("stage"), **settings) as stage:
         yield stage
