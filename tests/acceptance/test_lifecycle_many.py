@@ -53,6 +53,15 @@ class Town:
             account.send(self.customer, text)
         return texts
 
+    def wait_sent(self) -> None:
+        """Wait until nothing is queued, nor on the wire: what is shown may not have been acknowledged yet."""
+
+        def all_sent() -> bool:
+            paths = (f"/instances/{account.id}/queue" for account in self.accounts)
+            return all(self.gateway.ok("GET", path)["depth"] == 0 for path in paths)
+
+        until(all_sent, 20, "something is still queued")
+
     def check(self, texts: list[str]) -> None:
         """Each of these is shown once, nobody was asked to scan, no device had two links."""
         shown = [seen["text"] for seen in self.customer.wait_texts(texts, timeout=40)]
@@ -71,8 +80,15 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         gateway = Gateway(directory / "gateway", box.start(), {"RESTORE_MIN_FREE_MEM_MB": "0"}, forked=True)
         try:
             gateway.start()
+
+            def link(name: str) -> Account:
+                account = gateway.create(name)
+                # The webhook of a code that was scanned before it could be posted is dropped.
+                gateway.hooks.wait("qr", account.id, timeout=30)
+                return account.pair()
+
             with ThreadPoolExecutor(5) as pool:
-                accounts = list(pool.map(gateway.link, [f"shop-{number:02}" for number in range(COUNT)]))
+                accounts = list(pool.map(link, [f"shop-{number:02}" for number in range(COUNT)]))
             yield Town(box, gateway, accounts, box.new_phone())
         finally:
             gateway.close()
@@ -106,8 +122,9 @@ def test_after_a_restart_all_are_ready_again_without_a_scan(town: Town) -> None:
         assert len(listed) == COUNT, "those that wait for their turn are listed"
         said = town.gateway.wait_restored()
         town.wait_back()
+        # All may have been back before the first look.
+        until(lambda: len(answers) >= 3, 20, "health is not answered")
     assert said | {"event": "restored"} == {"event": "restored", "connected": COUNT, "total": COUNT}
-    assert len(answers) >= 3
     assert set(answers) == {200}
     assert town.numbers("attempts") == {number: found + 1 for number, found in logins.items()}
     assert town.box.stats()["qrShown"] == scans
@@ -125,6 +142,8 @@ def test_whatsapp_away_for_all_is_probed_by_one_and_all_return(town: Town) -> No
     knocks = town.box.stats()["attempts"] - before["attempts"]
     assert knocks < COUNT, "one stands for all, or each would have tried by then"
     town.box.disarm(outage)
+    # Probes go on until the outage ends, however long that takes.
+    knocks = town.box.stats()["attempts"] - before["attempts"]
     town.wait_back()
     after = town.box.stats()
     assert after["qrShown"] == before["qrShown"]
@@ -134,6 +153,7 @@ def test_whatsapp_away_for_all_is_probed_by_one_and_all_return(town: Town) -> No
 
 
 def test_whatsapp_killed_and_started_again_is_found_by_all(town: Town) -> None:
+    town.wait_sent()
     town.box.kill()
     until(lambda: states(town) == {"disconnected"}, 20, lambda: f"{states(town)}")
     texts = town.send()
@@ -147,8 +167,10 @@ def test_whatsapp_killed_and_started_again_is_found_by_all(town: Town) -> None:
     assert (stats["qrShown"], stats["logins"]) == (0, COUNT), "since its start"
     assert set(town.numbers("logins").values()) == {1}
     town.check(texts)
-    posted = [town.gateway.hooks.all(instance=account.id) for account in town.accounts]
-    for hooks in posted:
+    for account in town.accounts:
+        # A text may be shown before the news of its link is posted.
+        town.gateway.hooks.wait("ready", account.id, after=3)
+        hooks = town.gateway.hooks.all(instance=account.id)
         events = [hook.event for hook in hooks if hook.event in ("qr", "authenticated", "ready", "disconnected")]
         assert events == ["qr", "authenticated", "ready", "ready", *["disconnected", "ready"] * 2]
 
