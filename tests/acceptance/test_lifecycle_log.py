@@ -59,7 +59,7 @@ def test_endings_are_alerts(scene: Scene) -> None:
     scene.wait_logged(lambda seen: seen[-1]["event"] == "qr")
     alerts = [(line["event"], line.get("kind")) for line in scene.logged if line["level"] == "warning"]
     assert alerts == [("incident", "logged_out")]
-    scene.account.phone.scan(scene.account.wait_qr())
+    scene.account.scan()
     scene.wait_posted(lost("logged_out"), ("qr", {}), ("authenticated", {}), READY)
     scene.stage.gateway.check_logs()
 

@@ -11,24 +11,26 @@ from tests.support.waiting import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("lifecycle-pairing")]
 
-WATCHDOG_MS = 3000
+WATCHDOG_MS = 5000
 TIMED_OUT = ("ready_timeout", {"elapsedMs": ANY, "authenticatedAt": ANY, "state": ANY})
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Codes that are over after a moment, and little patience with accounts that do not become ready."""
+    """Codes that are over after a moment, and little patience with accounts that do not become ready.
+
+    As much patience as a scan and a login take on a busy machine.
+    """
     settings = {
         "QR_FIRST_MS": "400",
         "QR_NEXT_MS": "150",
         "QR_STALE_MS": "600",
-        "QR_TTL_MS": "3500",
+        "QR_TTL_MS": "5000",
         "QR_RECOVERY_WATCHDOG_INTERVAL_MS": "100",
         "QR_RECOVERY_BACKOFF_MS": "200,200,200",
-        "INIT_TIMEOUT_MS": "1500",
+        "INIT_TIMEOUT_MS": "2500",
         "READY_WATCHDOG_MS": str(WATCHDOG_MS),
-        "READY_TIMEOUT_PAUSE_MIN": "0.01",
-        "WHATSAPP_CONNECT_TIMEOUT_MS": "1200",
+        "READY_TIMEOUT_PAUSE_MIN": "0.05",
         "RESTART_BACKOFF_MS": "100",
     }
     with open_stage(tmp_path_factory.mktemp("pairing"), **settings) as stage:
@@ -45,7 +47,7 @@ def fresh(stage: Stage, name: str) -> Iterator[Scene]:
 def test_codes_that_nobody_scans_end_and_a_retry_shows_new_ones(fresh: Scene) -> None:
     fresh.account.wait_state("failed_qr_timeout", timeout=30)
     rounds = fresh.counts.qr
-    assert 1 <= rounds <= 8, "the rounds of codes have an end"
+    assert 1 <= rounds <= 10, "the rounds of codes have an end"
     assert fresh.account.status()["instanceStatus"] == "disconnected"
     assert "retry" in fresh.refused("restart")
     assert fresh.account.try_send(fresh.customer, "nobody can send this").status_code == 400
@@ -57,9 +59,9 @@ def test_codes_that_nobody_scans_end_and_a_retry_shows_new_ones(fresh: Scene) ->
     assert {event for event, _ in fresh.posted} <= {"qr", "ready_timeout"}
 
     fresh.ask("retry")
-    scan(fresh)
+    fresh.account.scan()
     fresh.account.wait_state("ready")
-    until(lambda: fresh.posted[-1] == READY, 10, "no webhook ready")
+    until(lambda: fresh.posted[-1] == READY, 20, "no webhook ready")
     assert [event for event, _ in fresh.posted][-3:] == ["qr", "authenticated", "ready"]
     assert fresh.path == [
         "connecting",
@@ -75,27 +77,27 @@ def test_codes_that_nobody_scans_end_and_a_retry_shows_new_ones(fresh: Scene) ->
 
 def test_a_new_code_replaces_one_that_is_over_and_can_be_scanned(fresh: Scene) -> None:
     first = fresh.account.wait_qr()
-    until(lambda: fresh.account.wait_qr() != first, 10, "the code does not change")
+    until(lambda: fresh.account.wait_qr() != first, 20, "the code does not change")
     assert fresh.path == ["connecting", "needs_qr"]
-    scan(fresh)
+    fresh.account.scan()
     fresh.account.wait_state("ready")
     fresh.say("linked by a later code")
 
 
 def test_an_account_that_never_gets_ready_is_restarted_once_and_says_so(fresh: Scene) -> None:
-    fault = fresh.arm({"neverReady": {}}, 0)
-    scan(fresh)
+    fresh.arm({"neverReady": {}})
+    fresh.account.scan()
+    shown = fresh.counts.qr
     until(lambda: ("ready_timeout", ANY) in fresh.posted, 20, lambda: str(fresh.posted))
     (data,) = (data for event, data in fresh.posted if event == "ready_timeout")
     assert data["elapsedMs"] >= WATCHDOG_MS
     assert data["authenticatedAt"] is not None
     assert data["state"] in ("connecting", "disconnected")
     assert fresh.diagnostics()["readySource"] is None
-    fresh.stage.box.disarm(fault)
     fresh.wait_posted(*([QR] * sum(posted == QR for posted in fresh.posted)), PAIRED, TIMED_OUT, READY)
     assert "paused" in fresh.path
     assert fresh.path[-3:] == ["paused", "connecting", "ready"]
-    assert fresh.counts.qr == 1, "no new code"
+    assert fresh.counts.qr == shown, "no new code"
     assert fresh.incidents() == ["ready_timeout"]
     fresh.say("ready after all")
 
@@ -112,20 +114,6 @@ def test_an_instance_that_gets_no_code_ends_in_error_and_a_retry_begins_anew(sta
         scene.settle()
         assert scene.account.status()["state"] == "error"
         scene.ask("retry")
-        scan(scene)
+        scene.account.scan()
         scene.account.wait_state("ready")
         scene.say("after a retry")
-
-
-def scan(scene: Scene) -> None:
-    """Scan the code that is shown; these are over so soon that the next one may have to be tried."""
-
-    def scanned() -> bool:
-        try:
-            return bool(scene.account.phone.scan(scene.account.wait_qr()))
-        except AssertionError as error:
-            if " 409 " not in str(error):
-                raise
-            return False
-
-    until(scanned, 10, "no code can be scanned")

@@ -80,7 +80,7 @@ def test_linked_again_with_the_same_number_the_queue_goes_on(scene: Scene) -> No
     scene.wait_posted(lost("logged_out"), QR)
     assert "QR" in scene.refused("restart")
     assert scene.diagnostics()["queueDepth"] == 1
-    scene.account.phone.scan(scene.account.wait_qr())
+    scene.account.scan()
     scene.wait_posted(lost("logged_out"), QR, PAIRED, READY)
     assert scene.path == ["ready", "needs_qr", "connecting", "ready"]
     assert scene.counts.qr == 1
@@ -94,7 +94,7 @@ def test_linked_again_with_another_number_the_queue_is_held(scene: Scene) -> Non
     first = scene.account.phone
     scene.account.phone = scene.stage.box.new_phone()
     scene.stage.gateway.secrets.add(scene.account.phone.number)
-    scene.account.phone.scan(scene.account.wait_qr())
+    scene.account.scan()
     held = ("queue_held", {"queueIds": [reply["queueId"]], "reason": "account_changed"})
     scene.wait_posted(lost("logged_out"), QR, PAIRED, held, READY)
     scene.say("from the new number")

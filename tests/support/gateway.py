@@ -98,9 +98,22 @@ class Account:
 
         return until(look, timeout, lambda: f"{self.id} shows no QR code\n{self.gateway.log_tail()}")
 
+    def scan(self, timeout: float = 30.0) -> None:
+        """Scan the gateway's picture with the phone; if it is over by then, the next one."""
+
+        def scanned() -> bool:
+            try:
+                return bool(self.phone.scan(self.wait_qr()))
+            except AssertionError as error:
+                if " 409 " not in str(error):
+                    raise
+                return False
+
+        until(scanned, timeout, f"{self.id}: no code can be scanned")
+
     def pair(self) -> Account:
         """Scan the gateway's picture with the phone and wait until it is ready."""
-        self.phone.scan(self.wait_qr())
+        self.scan()
         self.wait_state("ready")
         return self
 
