@@ -190,14 +190,18 @@ def _of_opening(view: View, link: LinkView, timers: Timers) -> Iterator[tuple[fl
     observed = view.observed
     if not observed.linked or observed.state is State.NEEDS_QR:
         return
-    yield link.since + timers.connect, Alarm.CONNECT_TIMEOUT
+    since, paired = link.since, observed.authenticated_at
+    if observed.awaits_ready and paired is not None and paired <= view.now:
+        # Before that a person had all the time that codes have, over the same link.
+        since = max(since, paired)
+    yield since + timers.connect, Alarm.CONNECT_TIMEOUT
     if link.polled_at is not None:
         yield link.polled_at + timers.ready_poll, Alarm.READY_POLL
-    elif observed.awaits_ready and observed.authenticated_at is not None:
-        first = observed.authenticated_at + timers.ready_poll_first
-        yield min(max(first, link.since + _POLL_GRACE), link.since + timers.ready_poll), Alarm.READY_POLL
+    elif observed.awaits_ready and paired is not None:
+        first = paired + timers.ready_poll_first
+        yield min(max(first, since + _POLL_GRACE), since + timers.ready_poll), Alarm.READY_POLL
     else:
-        yield link.since + timers.ready_poll, Alarm.READY_POLL
+        yield since + timers.ready_poll, Alarm.READY_POLL
 
 
 def _of_open(view: View, link: LinkView, timers: Timers) -> Iterator[tuple[float, Alarm]]:

@@ -22,6 +22,8 @@ BACK = Observed(State.CONNECTING, T0, authenticated_at=T0 - 9_000, last_ready_at
 READY = Observed(State.READY, T0, authenticated_at=T0 - 9_000, last_ready_at=T0, ready_at=T0)
 SCAN = Observed(State.NEEDS_QR, T0)
 OPENING = LinkView(since=T0)
+SCANNED = LinkView(since=T0 - 150, polled_at=T0 + 1e9)
+"""It showed codes for a while."""
 OPEN = LinkView(since=T0 - 1, opened_at=T0, heard_at=T0, active_at=T0)
 
 
@@ -58,6 +60,8 @@ B4: list[tuple[str, View, float, Alarm]] = [
     ("ready-poll-again", view(PAIRED, link=replace(OPENING, polled_at=T0)), 15.0, Alarm.READY_POLL),
     ("connecting-watchdog", view(BACK, record=watched("connecting_watchdog_at")), 600.0, Alarm.CONNECTING_TIMEOUT),
     ("connect", view(BACK, link=replace(OPENING, polled_at=T0 + 1e9)), 60.0, Alarm.CONNECT_TIMEOUT),
+    ("connect-after-a-late-scan", view(PAIRED, link=SCANNED), 60.0, Alarm.CONNECT_TIMEOUT),
+    ("ready-poll-after-a-late-scan", view(PAIRED, link=LinkView(since=T0 - 150)), 5.0, Alarm.READY_POLL),
     ("soft-restart", view(BACK, restart=Restart(False, T0, True)), 180.0, Alarm.RESTART_TIMEOUT),
     ("hard-restart", view(BACK, restart=Restart(True, T0, True)), 180.0, Alarm.RESTART_TIMEOUT),
     ("health", view(READY, link=alive(checked_at=None)), 1_200.0, Alarm.HEALTH_CHECK),
