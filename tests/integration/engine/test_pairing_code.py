@@ -162,6 +162,24 @@ async def test_a_code_ends_with_its_round(start_engine: StartEngine, box: Box, b
     assert account.vault.values == {}
 
 
+async def test_a_scan_at_the_last_moment_links(
+    start_engine: StartEngine, box: Box, box_settings: BaileysSettings
+) -> None:
+    """The round of codes ends while what the phone confirmed is being stored."""
+    engine = await start_engine(box_settings, qr_first_ms=2500, qr_next_ms=50)
+    account = Account(box, NUMBER)
+    await box.phone(NUMBER)
+    watcher = await account.connect(engine)
+    shown = await watcher.first(QrShown)
+    account.vault.gate.clear()
+    scanning = asyncio.create_task(box.post(f"phones/{NUMBER}/scan", qr=shown.text))
+    await asyncio.wait_for(account.vault.waiting.wait(), 20)
+    await asyncio.sleep(3.0)
+    account.vault.gate.set()
+    await scanning
+    await _logs_in(account, engine)
+
+
 async def test_an_account_may_stay_online(box: Box, engine: BaileysEngine) -> None:
     """Available from the login on, also after it has typed to somebody."""
     account = Account(box, NUMBER, options=EngineOptions(mark_online=True))

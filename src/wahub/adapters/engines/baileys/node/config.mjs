@@ -22,10 +22,11 @@ export function isSecure(url) {
 /**
  * @param {{
  *   settings: object, creds: object, keys: object, repository: Function, getMessage: Function, logger: object,
- *   browser: string[], online: boolean, proxy: object | null,
+ *   browser: string[], online: boolean, proxy: object | null, isLastCode?: (number: number) => boolean,
  * }} link
  */
-export function socketOptions({ settings, creds, keys, repository, getMessage, logger, browser, online, proxy }) {
+export function socketOptions(link) {
+	const { settings, creds, keys, repository, getMessage, logger, browser, online, proxy, isLastCode = () => false } = link;
 	const options = {
 		version: DEFAULT_CONNECTION_CONFIG.version,
 		browser,
@@ -45,7 +46,7 @@ export function socketOptions({ settings, creds, keys, repository, getMessage, l
 		transactionOpts: { maxCommitRetries: 1, delayBetweenTriesMs: 0 },
 		makeSignalRepository: repository,
 		getMessage,
-		qrTimeout: qrTimes(settings.qr_first_ms, settings.qr_next_ms)
+		qrTimeout: qrTimes(settings.qr_first_ms, settings.qr_next_ms, isLastCode)
 	};
 	if (settings.wa_url) {
 		options.waWebSocketUrl = settings.wa_url;
@@ -58,11 +59,16 @@ export function socketOptions({ settings, creds, keys, repository, getMessage, l
 
 /**
  * How long each pairing code is shown. Baileys takes one number for all; it hands it to setTimeout once per code, which
- * turns it into a number by valueOf.
+ * turns it into a number by valueOf. After the last one it would end the link, whatever goes on: that is ours (pairing.mjs).
  */
-function qrTimes(first, next) {
+function qrTimes(first, next, isLast) {
 	let shown = 0;
-	return { valueOf: () => (shown++ === 0 ? first : next) };
+	return {
+		valueOf: () => {
+			shown += 1;
+			return isLast(shown) ? NEVER_MS : shown === 1 ? first : next;
+		}
+	};
 }
 
 /**

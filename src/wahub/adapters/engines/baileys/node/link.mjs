@@ -184,7 +184,8 @@ export class Link {
 				logger: this.logger,
 				browser: this.browser,
 				online: this.online,
-				proxy
+				proxy,
+				isLastCode: number => this.pairing.isLast(number)
 			})
 		);
 		keepOnlySent(this.sock, id => id === this.inbound.latest);
@@ -266,7 +267,7 @@ export class Link {
 		this.login.resolve();
 		this.term.close();
 		clearTimeout(this.handshakeTimer);
-		this.vitals.close();
+		[this.pairing, this.vitals].forEach(part => part.close());
 		this.presence?.close();
 		this.watching.close();
 		this.notices.close();

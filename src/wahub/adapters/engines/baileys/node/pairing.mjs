@@ -37,7 +37,14 @@ export class Pairing {
 		this.asked = null;
 		/** What the QR codes of this round are made with; a typed code replaces it in the credentials. */
 		this.qrSecret = null;
+		/** A phone has confirmed: from now on only the server ends the connection, or somebody's patience. */
+		this.confirmed = false;
+		this.timer = null;
 		this.line = Promise.resolve();
+	}
+
+	close() {
+		clearTimeout(this.timer);
 	}
 
 	/** @param {object} ws Baileys' socket client */
@@ -60,15 +67,34 @@ export class Pairing {
 		this.shown += 1;
 		this.deadline = this.link.host.now() + ttl;
 		this.link.tell('qr', { text, ttl_ms: ttl });
+		if (this.isLast(this.shown)) {
+			this.timer = setTimeout(() => this.roundOver(), ttl);
+		}
 	}
 
-	/** Baileys ends with the same code when the connection dies; all codes shown and the last one's time over tells them apart. */
+	/** Whether no code of this round comes after that one. @param {number} number from 1 */
+	isLast(number) {
+		return this.refs > 0 && number >= this.refs;
+	}
+
+	/**
+	 * As Baileys would end it, but not between a phone's confirmation and ours: the credentials are stored by then, and the
+	 * server would refuse them for ever.
+	 */
+	roundOver() {
+		if (!this.confirmed && !this.link.ended) {
+			this.link.sock?.end(Object.assign(new Error('QR refs attempts ended'), { output: { statusCode: TIMED_OUT } }));
+		}
+	}
+
+	/** A connection that dies has the same code; all codes shown and the last one's time over tells them apart. */
 	usedUp(code) {
 		return code === TIMED_OUT && this.shown > 0 && this.shown >= this.refs && this.link.host.now() >= this.deadline - 50;
 	}
 
 	/** A phone that scanned signs with the QR code's secret, one that typed a code with the secret made from it. */
 	chooseSecret(node) {
+		this.confirmed = true;
 		const { creds } = this.link;
 		const sealed = getBinaryNodeChild(getBinaryNodeChild(node, 'pair-success'), 'device-identity')?.content;
 		const secret = [creds.advSecretKey, this.qrSecret].find(candidate => candidate && fits(sealed, candidate));
