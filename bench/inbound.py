@@ -58,12 +58,17 @@ class Size:
     patience: float = 5.0
 
 
+Arrivals = asyncio.Future[dict[str, float]]
+"""When each message came, epoch seconds, by its id; from now on."""
+
+
 class _Message(msgspec.Struct):
     id: str
 
 
 class _Data(msgspec.Struct):
-    message: _Message
+    message: _Message | None = None
+    """None in the news of a link, which come whatever is asked for."""
 
 
 class _Body(msgspec.Struct):
@@ -84,7 +89,8 @@ class Receiver:
         """When each message came first, epoch seconds, by its id."""
         times: dict[str, float] = {}
         for at, body in self.posts:
-            times.setdefault(_decode(body).data.message.id, at)
+            if (message := _decode(body).data.message) is not None:
+                times.setdefault(message.id, at)
         return times
 
 
@@ -113,7 +119,7 @@ async def run(engine: InstalledEngine, size: Size) -> Result:
         measure = _Inbound(on, receiver, await on.make_people(size.people), size)
         await on.link_wahub(size.accounts)
         await on.link_plain(size.accounts)
-        await on.get_acquainted(measure.people, size.accounts)
+        await measure.get_acquainted()
         delays = await measure.delays()
         bursts = {count: await measure.bursts(count) for count in sorted({1, size.accounts})}
         await on.check_clean()
@@ -128,6 +134,14 @@ class _Inbound:
         self._on = on
         self._receiver = receiver
         self._size = size
+
+    async def get_acquainted(self) -> None:
+        """What people answer here has arrived afterwards, and is not counted with what comes next."""
+        answers = self._size.accounts * len(self.people)
+        plain = await self._plain_times(answers)
+        await self._on.get_acquainted(self.people, self._size.accounts)
+        await plain
+        await self._posted(answers)
 
     # --- latency -----------------------------------------------------------------------------------------------------
 
@@ -146,11 +160,10 @@ class _Inbound:
         return Delays(sides, spent, others)
 
     async def _written_steadily(
-        self, side: str, arrivals: Callable[[int], Awaitable[dict[str, float]]], count: int
+        self, side: str, arrivals: Callable[[int], Awaitable[Arrivals]], count: int
     ) -> list[float]:
         self._receiver.posts.clear()
-        came = asyncio.ensure_future(arrivals(count))
-        await asyncio.sleep(0)
+        came = await arrivals(count)
         body = {
             "from": self.people,
             "to": _accounts(side, self._size.accounts),
@@ -184,8 +197,7 @@ class _Inbound:
         each = messages // accounts
         await self._hold("plain", accounts, each)
         meter = self._meter()
-        came = asyncio.ensure_future(self._plain_times(each * accounts))
-        await asyncio.sleep(0)
+        came = await self._plain_times(each * accounts)
         let_go = await self._call("release", {})
         ended = max((await came).values())
         cpu, others = meter.per_unit(each * accounts)
@@ -201,7 +213,7 @@ class _Inbound:
             logged = asyncio.ensure_future(self._until_logged(log, newest, each * accounts))
             let_go = await self._call("release", {})
             in_log = await logged
-        ended = max((await self._wahub_times(each * accounts)).values())
+        ended = max((await self._posted(each * accounts)).values())
         cpu, others = meter.per_unit(each * accounts)
         return Burst.of(each * accounts, let_go, in_log, ended, cpu, others)
 
@@ -225,12 +237,20 @@ class _Inbound:
 
     # --- both --------------------------------------------------------------------------------------------------------
 
-    async def _plain_times(self, count: int) -> dict[str, float]:
+    async def _plain_times(self, count: int) -> Arrivals:
         self._on.plain.tell(do="listen", messages=count)
+        # What comes before it listens is heard by nobody.
+        await self._on.plain.hear("listening")
+        return asyncio.ensure_future(self._received())
+
+    async def _received(self) -> dict[str, float]:
         times = (await self._on.plain.hear("received"))["times"]
         return {message_id: at / 1000 for message_id, at in times.items()}
 
-    async def _wahub_times(self, count: int) -> dict[str, float]:
+    async def _wahub_times(self, count: int) -> Arrivals:
+        return asyncio.ensure_future(self._posted(count))
+
+    async def _posted(self, count: int) -> dict[str, float]:
         async def all_posted() -> bool:
             self._on.gateway.check()
             return len(self._receiver.posts) >= count and len(self._receiver.first_times()) >= count
