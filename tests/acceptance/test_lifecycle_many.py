@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("lifecycle-many")]
 
 COUNT = 20
 
+Told = dict[str, list[str]]
+
 
 @dataclass(slots=True)
 class Town:
@@ -53,14 +55,29 @@ class Town:
             account.send(self.customer, text)
         return texts
 
-    def wait_sent(self) -> None:
-        """Wait until nothing is queued, nor on the wire: what is shown may not have been acknowledged yet."""
+    def told(self) -> Told:
+        """The lifecycle webhooks of each account."""
+        found: Told = {account.id: [] for account in self.accounts}
+        for hook in self.gateway.hooks.all():
+            if hook.event in ("qr", "authenticated", "ready", "disconnected"):
+                found[hook.instance].append(hook.event)
+        return found
 
-        def all_sent() -> bool:
+    def wait_quiet(self) -> Told:
+        """Wait until nothing is queued or on the wire (what is shown may be), and all have said that they are ready."""
+
+        def quiet() -> bool:
             paths = (f"/instances/{account.id}/queue" for account in self.accounts)
-            return all(self.gateway.ok("GET", path)["depth"] == 0 for path in paths)
+            ready = all(events[-1:] == ["ready"] for events in self.told().values())
+            return ready and all(self.gateway.ok("GET", path)["depth"] == 0 for path in paths)
 
-        until(all_sent, 20, "something is still queued")
+        until(quiet, 20, "something is still queued, or not told")
+        return self.told()
+
+    def wait_told(self, before: Told, *more: str) -> None:
+        """Wait for these lifecycle webhooks of every account; a text may be shown before they are posted."""
+        expected = {account: [*events, *more] for account, events in before.items()}
+        until(lambda: self.told() == expected, 20, lambda: f"not {more} after {before}, but {self.told()}")
 
     def check(self, texts: list[str]) -> None:
         """Each of these is shown once, nobody was asked to scan, no device had two links."""
@@ -113,6 +130,7 @@ def test_twenty_share_an_engine_process_and_none_gets_what_is_anothers(town: Tow
 
 
 def test_after_a_restart_all_are_ready_again_without_a_scan(town: Town) -> None:
+    told = town.wait_quiet()
     logins, scans = town.numbers("attempts"), town.box.stats()["qrShown"]
     texts = town.send()
     town.gateway.stop()
@@ -131,9 +149,11 @@ def test_after_a_restart_all_are_ready_again_without_a_scan(town: Town) -> None:
     assert f"Boot sequence complete: {COUNT}/{COUNT} accounts connected" in town.gateway.command.err.read_text()
     texts += town.send()
     town.check(texts)
+    town.wait_told(told, "ready")
 
 
 def test_whatsapp_away_for_all_is_probed_by_one_and_all_return(town: Town) -> None:
+    told = town.wait_quiet()
     before, logins = town.box.stats(), town.numbers("logins")
     outage = town.box.arm({"gone": {"ms": 0}})
     until(lambda: states(town) == {"disconnected"}, 20, lambda: f"{states(town)}")
@@ -150,10 +170,11 @@ def test_whatsapp_away_for_all_is_probed_by_one_and_all_return(town: Town) -> No
     assert town.numbers("logins") == {number: found + 1 for number, found in logins.items()}
     assert after["attempts"] - before["attempts"] <= knocks + COUNT + 3, "one attempt each, and a probe or two"
     town.check(texts)
+    town.wait_told(told, "disconnected", "ready")
 
 
 def test_whatsapp_killed_and_started_again_is_found_by_all(town: Town) -> None:
-    town.wait_sent()
+    told = town.wait_quiet()
     town.box.kill()
     until(lambda: states(town) == {"disconnected"}, 20, lambda: f"{states(town)}")
     texts = town.send()
@@ -167,12 +188,7 @@ def test_whatsapp_killed_and_started_again_is_found_by_all(town: Town) -> None:
     assert (stats["qrShown"], stats["logins"]) == (0, COUNT), "since its start"
     assert set(town.numbers("logins").values()) == {1}
     town.check(texts)
-    for account in town.accounts:
-        # A text may be shown before the news of its link is posted.
-        town.gateway.hooks.wait("ready", account.id, after=3)
-        hooks = town.gateway.hooks.all(instance=account.id)
-        events = [hook.event for hook in hooks if hook.event in ("qr", "authenticated", "ready", "disconnected")]
-        assert events == ["qr", "authenticated", "ready", "ready", *["disconnected", "ready"] * 2]
+    town.wait_told(told, "disconnected", "ready")
 
 
 def states(town: Town) -> set[str]:
