@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.support.ports import HeldPort
 from tests.support.processes import Command
 from tests.support.waiting import until
 
@@ -107,17 +108,16 @@ class Box:
     _facts: dict[str, Any] = field(default_factory=dict)
     _http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60.0, trust_env=False))
     _runs: int = 0
-    _port: int = 0
+    _port: HeldPort = field(default_factory=HeldPort)
 
     def start(self) -> Box:
         """Start it and wait until it listens."""
         self._runs += 1
-        arguments = ["sandbox", "--port", str(self._port), "--seed", "acceptance", *self.flags]
+        arguments = ["sandbox", "--port", str(self._port.number), "--seed", "acceptance", *self.flags]
         if self.keep_state:
             arguments += ["--state", str(self.directory / "state")]
         self._command = Command(f"sandbox-{self._runs}", arguments, self.directory, {})
         self._facts = self._command.wait_said("listening")
-        self._port = httpx.URL(self._facts["controlUrl"]).port or 0
         return self
 
     def stop(self) -> None:
@@ -135,6 +135,7 @@ class Box:
         if self._command is not None:
             self._command.kill()
         self._http.close()
+        self._port.close()
 
     @property
     def settings(self) -> dict[str, str]:

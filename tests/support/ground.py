@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from tests.support.ports import HeldPort
 
 from wahub.sandbox.media import write_certificates
 from wahub.sandbox.network.trust import keys_from_seed
@@ -52,22 +52,12 @@ class Ground:
 def ground() -> Iterator[Ground]:
     """Ports and keys for sandboxes, one at a time."""
     with contextlib.ExitStack() as cleanup:
-        port, tls_port = (_port(cleanup) for _ in range(2))
+        held = [HeldPort(_HOST), HeldPort(_HOST)]
+        for port in held:
+            cleanup.callback(port.close)
         directory = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="wahub-ground-")))
         keys = keys_from_seed(_SEED)
         # The CA of every later sandbox has this name and key.
         ca_file = write_certificates(keys.media_ca, [_HOST], directory / "ca.pem", directory).ca
+        port, tls_port = (one.number for one in held)
         yield Ground(SandboxOptions(port=port, tls_port=tls_port, seed=_SEED), keys.trust_root, ca_file)
-
-
-def _port(cleanup: contextlib.ExitStack) -> int:
-    """A free port. On Linux it stays ours between two sandboxes: who binds it without listening keeps all others from
-    being given it, and still lets a server with SO_REUSEADDR have it.
-    """
-    held = cleanup.enter_context(socket.socket())
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind((_HOST, 0))
-    port = int(held.getsockname()[1])
-    if sys.platform != "linux":
-        held.close()
-    return port

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from tests.support.ports import HeldPort
+
 _CHUNK = 65536
 
 
@@ -33,6 +35,8 @@ class Proxy:
     rejects: bool = False
     """Whether it makes no connection for those that it knows either."""
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _held: HeldPort | None = None
+    """It may be started again, and is looked for in the same place."""
 
     def url(self, scheme: str, password: str | None = None) -> str:
         """Its address, with the credentials or with another password."""
@@ -157,8 +161,10 @@ async def proxy_running(proxy: Proxy, tls: ssl.SSLContext | None = None) -> Asyn
     """Serve until the end of the block, on the port it had before or on a free one; with `tls`, to clients that speak
     TLS.
     """
+    if not proxy.port:
+        proxy._held = HeldPort()
+        proxy.port = proxy._held.number
     server = await asyncio.start_server(proxy._serve, "127.0.0.1", proxy.port, ssl=tls)
-    proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy
     finally:
