@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.support.box import Phone
 from tests.support.gateway import Account, Gateway
-from tests.support.processes import wait_gone
+from tests.support.processes import GONE_TIMEOUT, wait_gone
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.acceptance
@@ -93,9 +93,9 @@ def test_kill_9_of_the_engine_in_mid_traffic(new_gateway: Callable[..., Gateway]
     writer = send_in(customer, account, incoming)
     for enough in (10, 30):
         customer.wait_shown(lambda shown, enough=enough: len(shown) >= enough)
-        (engine,) = until(gateway.engine_pids, 10, "no engine process")
+        (engine,) = until(gateway.engine_pids, 20, "no engine process")
         os.kill(engine, signal.SIGKILL)
-        wait_gone(engine, 5, "the engine survived kill -9")
+        wait_gone(engine, GONE_TIMEOUT, "the engine survived kill -9")
         assert gateway.http("GET", "/health").status_code == 200, "nothing in the gateway blocks"
     caller.join()
     writer.join()

@@ -33,11 +33,11 @@ def in_turn() -> list[str]:
 def wait_death(gateway: Gateway, point: str, engines: list[int]) -> None:
     """Wait until the process that reaches the point is dead, and its gateway too."""
     if point in IN_ENGINE:
-        until(lambda: not set(engines) & set(gateway.engine_pids()), 15, lambda: f"{point}: {gateway.log_tail()}")
+        until(lambda: not set(engines) & set(gateway.engine_pids()), 40, lambda: f"{point}: {gateway.log_tail()}")
         # It would start the engine again, with the fault still armed.
         gateway.kill()
     else:
-        assert gateway.command.wait(15) == -9, point
+        assert gateway.command.wait(40) == -9, point
 
 
 def die_sending(account: Account, customer: Phone, point: str) -> Check:
@@ -84,7 +84,7 @@ def die_receiving(account: Account, customer: Phone, point: str) -> Check:
         events = [hook for hook in hooks if hook.data["message"]["text"] == text]
         assert len({hook.event_id for hook in events}) == 1, f"{point}: ingested once"
         assert len({hook.data["message"]["id"] for hook in events}) == 1, point
-        until(lambda: not gateway.spooled(), 10, f"{point}: the spool is not empty")
+        until(lambda: not gateway.spooled(), 20, f"{point}: the spool is not empty")
 
     return check
 

@@ -7,12 +7,10 @@ from collections.abc import Callable
 
 import pytest
 from tests.support.gateway import Gateway
-from tests.support.processes import wait_gone
+from tests.support.processes import GONE_TIMEOUT, wait_gone
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.acceptance
-
-ENGINE_GONE_WITHIN = 2.0
 
 
 def test_a_stop_amid_traffic_and_before_a_deaf_receiver_loses_and_doubles_nothing(
@@ -38,7 +36,7 @@ def test_a_stop_amid_traffic_and_before_a_deaf_receiver_loses_and_doubles_nothin
     assert gateway.command.lines()[-1] == {"event": "stopped"}
     assert "cut short" not in gateway.command.err.read_text()
     for pid in engines:
-        wait_gone(pid, ENGINE_GONE_WITHIN, "the engine process outlives its gateway")
+        wait_gone(pid, GONE_TIMEOUT, "the engine process outlives its gateway")
 
     gateway.hooks.answer()
     gateway.settings["SEND_SPACING_MS"] = "0"
@@ -62,11 +60,11 @@ def test_a_second_signal_ends_it_at_once(new_gateway: Callable[..., Gateway], na
     customer.wait_texts(["on the wire"])
     engines = gateway.engine_pids()
     gateway.command.send_signal(signal.SIGTERM)
-    until(lambda: '"stopping"' in gateway.command.err.read_text(), 10, "the first signal is not heard")
+    until(lambda: '"stopping"' in gateway.command.err.read_text(), 20, "the first signal is not heard")
     gateway.command.send_signal(signal.SIGINT)
-    assert gateway.command.wait(5) == 128 + signal.SIGINT
+    assert gateway.command.wait(20) == 128 + signal.SIGINT
     for pid in engines:
-        wait_gone(pid, ENGINE_GONE_WITHIN, "the engine process outlives its gateway")
+        wait_gone(pid, GONE_TIMEOUT, "the engine process outlives its gateway")
 
     gateway.box.disarm(fault)
     gateway.start()
@@ -77,13 +75,13 @@ def test_a_second_signal_ends_it_at_once(new_gateway: Callable[..., Gateway], na
 @pytest.mark.parametrize("insists", [False, True], ids=["once", "twice"])
 def test_a_signal_while_the_engine_starts(new_gateway: Callable[..., Gateway], insists: bool) -> None:
     gateway = new_gateway().start()
-    engines = until(gateway.command.children, 10, "no engine is started")
+    engines = until(gateway.command.children, 20, "no engine is started")
     gateway.command.send_signal(signal.SIGTERM)
     if insists:
         # Not the same signal: the system would make one of two. Which of the two is handed over first is its choice.
         gateway.command.send_signal(signal.SIGINT)
-    code = gateway.command.wait(10)
+    code = gateway.command.wait()
     assert code in ((128 + signal.SIGTERM, 128 + signal.SIGINT) if insists else (0,))
     for pid in engines:
-        wait_gone(pid, ENGINE_GONE_WITHIN, "the engine process outlives its gateway")
+        wait_gone(pid, GONE_TIMEOUT, "the engine process outlives its gateway")
     assert "Traceback" not in gateway.command.err.read_text()

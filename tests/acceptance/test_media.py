@@ -83,7 +83,7 @@ def test_a_file_that_was_wanted_is_fetched_after_a_kill(new_gateway: Callable[..
     account = gateway.create(name, ["message"]).pair()
     customer = gateway.box.new_phone()
     message_id = send_file(customer, account.phone, PICTURE, kind="image")
-    assert gateway.command.wait(15) == -9
+    assert gateway.command.wait(40) == -9
     assert not list((gateway.data / "media").rglob("*"))
     gateway.start()
     gateway.wait_restored()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tests.chaos.plan import Death
 from tests.support.gateway import Gateway
-from tests.support.processes import wait_gone
+from tests.support.processes import GONE_TIMEOUT, wait_gone
 from tests.support.waiting import until
 
 POINT_PATIENCE = 12.0
@@ -23,12 +23,12 @@ class Reaper:
         self.gateway = gateway
         self.kills = 0
 
-    def die(self, death: Death, armed: Callable[[], None] = lambda: None) -> None:
+    def die(self, death: Death, armed: Callable[[], None] = lambda: None, patience: float = POINT_PATIENCE) -> None:
         """Carry out one death; afterwards the gateway runs. `armed` is called when a fault point lies in wait; it
-        must not block.
+        must not block. `patience`: seconds to wait for that point.
         """
         if death.point is not None:
-            self._die_at(f"{death.point}:{death.nth}", death.process, armed)
+            self._die_at(f"{death.point}:{death.nth}", death.process, armed, patience)
         elif death.process == "gateway":
             self.kill_gateway()
             self.gateway.start()
@@ -47,24 +47,24 @@ class Reaper:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 self.kills += 1
-            wait_gone(pid, 5, "the engine survived kill -9")
+            wait_gone(pid, GONE_TIMEOUT, "the engine survived kill -9")
 
-    def _die_at(self, fault: str, process: str, armed: Callable[[], None]) -> None:
+    def _die_at(self, fault: str, process: str, armed: Callable[[], None], patience: float) -> None:
         """Arm a fault point by a restart, wait until it is reached, and start again without it."""
         self.kill_gateway()
         self.gateway.start(fault=fault)
         armed()
         if process == "gateway":
             with contextlib.suppress(AssertionError):
-                self.gateway.command.wait(POINT_PATIENCE)
+                self.gateway.command.wait(patience)
                 self.kills += 1
         else:
-            self._wait_engine_death()
+            self._wait_engine_death(patience)
         if self.gateway.running:
             self.kill_gateway()
         self.gateway.start()
 
-    def _wait_engine_death(self) -> None:
+    def _wait_engine_death(self, patience: float) -> None:
         seen: set[int] = set()
 
         def dead() -> set[int]:
@@ -73,5 +73,5 @@ class Reaper:
             return seen - running
 
         with contextlib.suppress(AssertionError):
-            until(dead, POINT_PATIENCE, "no engine died")
+            until(dead, patience, "no engine died")
             self.kills += 1

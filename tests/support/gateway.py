@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 from tests.support.box import Box, Phone
 from tests.support.folders import files_below, size_of, text_of
-from tests.support.processes import Command, alive, wait_gone
+from tests.support.processes import GONE_TIMEOUT, Command, alive, wait_gone
 from tests.support.receiver import WebhookReceiver
 from tests.support.waiting import until
 
@@ -179,7 +179,7 @@ class Gateway:
         engines = self.engine_pids()
         self.command.kill()
         for pid in engines:
-            wait_gone(pid, 5.0, "the engine process outlives its gateway")
+            wait_gone(pid, GONE_TIMEOUT, "the engine process outlives its gateway")
 
     def freeze(self) -> None:
         self.command.send_signal(signal.SIGSTOP)
@@ -230,7 +230,8 @@ class Gateway:
             # Not the secret itself in the message: it would end in the log of the tests.
             found = [f"{len(secret)} characters" for secret in secrets if len(secret) >= 8 and secret in said]
             assert not found, f"{command.name} logged {len(found)} secrets: {found}"
-            assert "Traceback" not in said, f"{command.name} logged a traceback:\n{command.log_tail(60)}"
+            traces = [line for line in said.splitlines() if "Traceback" in line]
+            assert not traces, f"{command.name} logged a traceback:\n" + "\n".join(traces[:3]) + command.log_tail(60)
 
     # --- the API -----------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,10 @@ from tests.support.waiting import until
 START_TIMEOUT = 45.0
 STOP_TIMEOUT = 30.0
 """What a clean stop may take (contract F.6)."""
+GONE_TIMEOUT = 20.0
+"""What the end of a process may take that was killed, or whose gateway is gone: moments, but on a busy machine more.
+Shorter than a lease, by whose end an engine would notice, too.
+"""
 
 _KEEPER = 'read -r _; kill -KILL "$1" 2>/dev/null'
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "XDG_CACHE_HOME", "WAHUB_CACHE_DIR", "WAHUB_NODE")

@@ -82,13 +82,13 @@ class WebhookReceiver:
                 if (event is None or seen.event == event) and (instance is None or seen.instance == instance)
             ]
 
-    def wait(self, event: str, instance: str, timeout: float = 15.0, after: int = 0) -> Received:
+    def wait(self, event: str, instance: str, timeout: float = 30.0, after: int = 0) -> Received:
         """The event number `after` (from 0) of this name and instance, as soon as it is there."""
         found = self.wait_enough(event, instance, lambda seen: len(seen) > after, timeout)
         return found[after]
 
     def wait_enough(
-        self, event: str, instance: str, enough: Callable[[list[Received]], bool], timeout: float = 15.0
+        self, event: str, instance: str, enough: Callable[[list[Received]], bool], timeout: float = 30.0
     ) -> list[Received]:
         """Wait until `enough` accepts all events of this name and instance; returns them."""
         deadline = time.monotonic() + timeout
@@ -109,6 +109,9 @@ class WebhookReceiver:
 
 
 class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    """With 5, as it comes, some of many that post at once would knock again only after a second."""
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A gateway that was killed leaves broken connections behind."""
         if not isinstance(sys.exc_info()[1], ConnectionError):

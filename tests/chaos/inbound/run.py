@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.chaos.deaths import Reaper
+from tests.chaos.deaths import POINT_PATIENCE, Reaper
 from tests.chaos.inbound.judge import INBOUND, MORTAL, judge
 from tests.chaos.inbound.ledgers import Ledgers, Logged
 from tests.chaos.inbound.plan import InboundPlan, InboundRound, Trouble
@@ -42,6 +42,8 @@ PAUSED_AFTER = 20
 """Failures in a row after which an endpoint may be paused."""
 PAUSED_WITHIN = 60.0
 THROUGH_WITHIN = 30.0
+CERTAIN_PATIENCE = 40.0
+"""For a fault point that is met for certain, as soon as the processes that were started for it are up."""
 SETTLE_PATIENCE = 120.0
 MISSING_PATIENCE = 5.0
 """For what is not there when everything that was sent after it is."""
@@ -116,7 +118,8 @@ class InboundChaos:
             until(lambda: not self._on_the_way(), THROUGH_WITHIN, lambda: f"not through: {self._on_the_way()}")
         if one.death is not None:
             kills = self.reaper.kills
-            self.reaper.die(one.death, lambda: self.town.talk(one.armed, seed + 50, pause / 2))
+            patience = CERTAIN_PATIENCE if one.settled else POINT_PATIENCE
+            self.reaper.die(one.death, lambda: self.town.talk(one.armed, seed + 50, pause / 2), patience)
             assert not one.settled or self.reaper.kills - kills == one.death.kills, f"{one.death}: nobody died of it"
         self.town.hush()
 
