@@ -86,12 +86,11 @@ class Scene:
     _logged: int = 0
     _before: Counts = field(default_factory=lambda: Counts(0, 0, 0, 0))
 
-    def begin(self) -> Scene:
+    def begin(self) -> None:
         """What comes from now on counts."""
         self._posted = len(self._all_posted())
         self._logged = len(self._all_logged())
         self._before = count(self.stage.box, self.account.phone)
-        return self
 
     # --- doing -------------------------------------------------------------------------------------------------------
 
@@ -261,12 +260,15 @@ class Stage:
     def scene(self, name: str, *, linked: bool = True) -> Iterator[Scene]:
         """A scene with a new instance; what must hold is looked at afterwards."""
         violations = len(self.box.stats()["violations"])
+        # A new instance begins by itself: everything of it counts, unless it is to be linked first.
+        stats = self.box.stats()
         account = self.gateway.create(name, events=["*"])
+        scene = Scene(self, account, self.box.new_phone(), _before=Counts(stats["attempts"], 0, 0, stats["qrShown"]))
         if linked:
             account.pair()
             self.gateway.hooks.wait("ready", account.id)
-        scene = Scene(self, account, self.box.new_phone())
-        yield scene.begin()
+            scene.begin()
+        yield scene
         scene.finish()
         self.box.check_strict(violations)
 
