@@ -225,8 +225,10 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     },
     State.FAILED_QR_TIMEOUT: {
         Event.RETRY: State.CONNECTING,
-        # Scanned at the moment it was given up: the retry logs in.
+        # Scanned at the moment it was given up: the retry logs in. A code that was on its way then is nobody's.
         Event.PAIRED: State.FAILED_QR_TIMEOUT,
+        Event.QR: State.FAILED_QR_TIMEOUT,
+        Event.LINK_STARTED: State.FAILED_QR_TIMEOUT,
         Event.LINK_LOST: State.FAILED_QR_TIMEOUT,
         Event.LOGGED_OUT: State.NEEDS_QR,
         Event.AUTH_FAILED: State.NEEDS_QR,

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from tests.fakes.engine import ME, FakeLink
 from tests.integration.runtime.world import World
 
@@ -335,3 +336,22 @@ async def test_no_code_for_an_account_that_is_linked_or_given_up(world: World) -
     await world.state_becomes(State.ERROR)
     with pytest.raises(InvalidFieldError, match="/retry first"):
         await world.ask_code(PHONE)
+
+
+async def test_a_code_at_the_moment_of_giving_up_is_nobodys(world: World) -> None:
+    await scan_wanted(world)
+    await world.pass_time(150)
+    last = world.engine.links[-1]
+    closing, told = last.close, await world.news("disconnected")
+
+    async def shown() -> None:
+        last.report(QrShown("too late", 20.0))
+        await closing()
+
+    last.close = shown  # type: ignore[method-assign]
+    with capture_logs() as logs:
+        await world.pass_time(300)
+    assert (await world.state_of(), await seen_code(world)) == (State.FAILED_QR_TIMEOUT, None)
+    assert await world.news("disconnected") == told
+    assert world.engine.links[-1] is last
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == []

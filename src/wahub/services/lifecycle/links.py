@@ -40,7 +40,7 @@ def qr_shown(tx: Tx, lease: Lease, text: str, ttl: float, now: float, event_id: 
     found = current(tx, lease)
     record = replace(found[1], qr_received_during_restart=True, connecting_watchdog_restarts=0)
     changes = {"qr": text, "qr_expires_at": now + ttl, "restart_attempts": 0}
-    if found[0].observed.state is State.READY or found[0].observed.awaits_ready:
+    if found[0].observed.awaits_ready or found[0].observed.state in (State.READY, State.FAILED_QR_TIMEOUT):
         changes, record = {}, found[1]
     moved = move(tx, found, Event.QR, now, changes=changes, record=record)
     if moved.after.observed.state is not State.NEEDS_QR:
