@@ -83,10 +83,11 @@ async def test_texts_copies_receipts_and_presence(town: Town) -> None:
     own = await town.send(ANNA, BEN, text="from my phone")
     got = await town.baileys.expect("anna", "message", lambda event: event["id"] == own)
     assert (got["text"], got["key"]["fromMe"], got["key"]["remoteJid"]) == ("from my phone", True, BEN_JID)
+    assert (await town.next_message(BEN))["text"] == "from my phone"
 
     await town.baileys.command("presence", "anna", type="composing", to=BEN_JID)
     await town.baileys.command("send", "anna", to=BEN_JID, text="after typing")
-    await town.next_message(BEN)
+    assert (await town.next_message(BEN))["text"] == "after typing"
     events = (await town.http.get(f"/control/phones/{BEN}/presence")).json()["events"]
     assert (events[-1]["from"], events[-1]["state"]) == (ANNA, "composing")
     assert (await town.stats())["violations"] == []
