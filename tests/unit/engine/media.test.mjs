@@ -90,14 +90,16 @@ let number = 0;
 /** Fetch and give back the answer, with what lies at the path. */
 async function fetched(link, file, changes = {}, media = new Media(link)) {
 	number += 1;
-	const path = join(folder, `file-${number}`);
+	// Others may be fetched meanwhile.
+	const name = `file-${number}`;
+	const path = join(folder, name);
 	const { body: _body, ...named } = file;
 	const frame = { n: number, kind: 'image', direct_path: '/v/some?oh=1&oe=2', path, limit: 0, ...named, ...changes };
 	await media.fetch(frame);
 	const told = link.told.filter(({ n }) => n === frame.n);
 	assert.equal(told.length, 1);
 	const found = await readFile(path).catch(() => null);
-	const left = (await readdir(folder)).filter(name => name.startsWith(`file-${number}`) && name !== `file-${number}`);
+	const left = (await readdir(folder)).filter(other => other.startsWith(`${name}.`));
 	assert.deepEqual(left, []);
 	assert.equal(found === null, told[0].error !== null);
 	return { ...told[0], found, path };
