@@ -22,7 +22,9 @@ def node_modules() -> Path | None:
     if named:
         return Path(named)
     cache = Path(os.environ.get("WAHUB_CACHE_DIR") or Path.home() / ".cache" / "wahub")
-    return next((found for found in sorted(cache.glob("**/node_modules")) if (found / "baileys").is_dir()), None)
+    # Not by a walk through all of it: others may install meanwhile, under names with a dot in front.
+    installed = sorted((cache / "engines" / "baileys").glob("[!.]*/node_modules"))
+    return next((found for found in installed if (found / "baileys").is_dir()), None)
 
 
 class BaileysClient:
@@ -65,7 +67,7 @@ class BaileysClient:
         await self._process.stdin.drain()
 
     async def expect(
-        self, name: str, event: str, where: Callable[[Event], bool] = lambda _: True, seconds: float = 15
+        self, name: str, event: str, where: Callable[[Event], bool] = lambda _: True, seconds: float = 30
     ) -> Event:
         """The next such event that nobody has taken yet; it is taken out."""
 

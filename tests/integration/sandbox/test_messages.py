@@ -20,7 +20,7 @@ async def arrived(box: Box, number: str, count: int) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
     while len(messages) < count:
         after = messages[-1]["seq"] if messages else 0
-        more = (await box.get(f"/control/phones/{number}/messages?after={after}&wait=5000"))["messages"]
+        more = (await box.get(f"/control/phones/{number}/messages?after={after}&wait=15000"))["messages"]
         if not more:
             break
         messages += more

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.integration.sandbox.baileys_client import BaileysClient, node_modules
+from tests.support.ground import Ground
 
 from wahub.sandbox.serve import SandboxError, SandboxOptions, SandboxSettingError, running
 
@@ -38,7 +39,7 @@ class Process:
 
     async def end(self, number: signal.Signals) -> int:
         self.process.send_signal(number)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await self.process.wait()
 
 
@@ -52,13 +53,18 @@ async def sandbox(**options: Any) -> AsyncIterator[Process]:
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             line = await process.stdout.readline()
         yield Process(process, json.loads(line))
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+def client_of(box: Process) -> httpx.AsyncClient:
+    """For its control API. By default httpx waits 5 s for an answer, and so does a call that waits for a message."""
+    return httpx.AsyncClient(base_url=box.line["controlUrl"], timeout=30)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -69,7 +75,7 @@ async def test_first_line_files_and_a_clean_stop(tmp_path: Path, number: signal.
         assert set(box.line) == {"event", "controlUrl", "wsUrl", "mediaUrl", "trustRoot", "caFile"}
         assert box.line["wsUrl"].startswith("ws://127.0.0.1:")
         assert box.line["wsUrl"].endswith("/ws/chat")
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=30) as http:
             health = (await http.get(box.line["controlUrl"] + "/control/health")).json()
         assert health == {"ok": True, "wsUrl": box.line["wsUrl"], "trustRoot": box.line["trustRoot"]}
         assert json.loads(ready.read_text()) == box.line
@@ -102,7 +108,7 @@ async def test_a_taken_port_is_named() -> None:
 async def test_media_is_served_with_a_certificate_of_the_ca() -> None:
     async with running(SandboxOptions(port=0)) as addresses:
         trust = ssl.create_default_context(cafile=addresses.ca_file)
-        async with httpx.AsyncClient(verify=trust, base_url=addresses.media_url) as http:
+        async with httpx.AsyncClient(verify=trust, base_url=addresses.media_url, timeout=30) as http:
             up = (await http.post("/mms/image/abc?auth=x&token=abc", content=b"sealed")).json()
             assert up["direct_path"] == "/mms/image/abc"
             assert (await http.get(up["url"])).content == b"sealed"
@@ -116,7 +122,7 @@ async def test_the_same_seed_keeps_the_trust_root_and_the_ca(tmp_path: Path) -> 
     async with running(SandboxOptions(port=0, state=tmp_path / "one.db")) as second:
         assert second.trust_root == first.trust_root
         trust = ssl.create_default_context(cafile=str(tmp_path / "old.pem"))
-        async with httpx.AsyncClient(verify=trust) as http:
+        async with httpx.AsyncClient(verify=trust, timeout=30) as http:
             assert (await http.get(second.media_url + "/nothing")).status_code == 404
 
 
@@ -130,7 +136,7 @@ async def test_a_killed_sandbox_comes_back_with_everything(tmp_path: Path) -> No
     if node_modules() is None:
         pytest.skip("Baileys is not installed")
     state, directory = tmp_path / "state.db", str(tmp_path / "alice")
-    async with sandbox(state=state) as box, httpx.AsyncClient(base_url=box.line["controlUrl"]) as http:
+    async with sandbox(state=state) as box, client_of(box) as http:
         for number in (ALICE, BOB):
             await post(http, "/control/phones", {"number": number})
         client = await BaileysClient.spawn(box.line["wsUrl"], box.line["trustRoot"], box.line["caFile"])
@@ -148,7 +154,7 @@ async def test_a_killed_sandbox_comes_back_with_everything(tmp_path: Path) -> No
         assert await box.end(signal.SIGKILL) == -signal.SIGKILL
         await client.close()
 
-    async with sandbox(state=state) as again, httpx.AsyncClient(base_url=again.line["controlUrl"]) as http:
+    async with sandbox(state=state) as again, client_of(again) as http:
         assert again.line["trustRoot"] == box.line["trustRoot"]
         inbox = (await http.get(f"/control/phones/{BOB}/messages?after=0")).json()["messages"]
         assert [message["text"] for message in inbox] == [f"out {index}" for index in range(5)]
@@ -159,21 +165,24 @@ async def test_a_killed_sandbox_comes_back_with_everything(tmp_path: Path) -> No
             assert (await client.expect("alice", "message"))["text"] == "before the kill"
             await client.command("send", "alice", to=f"{BOB}@s.whatsapp.net", text="after the kill", id="AFTER")
             await client.expect("alice", "ack", lambda ack: ack["id"] == "AFTER")
-            more = (await http.get(f"/control/phones/{BOB}/messages?after=5&wait=5000")).json()["messages"]
+            more = (await http.get(f"/control/phones/{BOB}/messages?after=5&wait=15000")).json()["messages"]
             assert [message["text"] for message in more] == ["after the kill"]
             assert (await http.get("/control/stats")).json()["violations"] == []
         finally:
             await client.close()
 
 
-async def test_a_client_that_was_live_at_a_kill_comes_back_on_the_same_port_without_a_code(tmp_path: Path) -> None:
+async def test_a_client_that_was_live_at_a_kill_comes_back_on_the_same_port_without_a_code(
+    tmp_path: Path, ground: Ground
+) -> None:
     if node_modules() is None:
         pytest.skip("Baileys is not installed")
     state, directory = tmp_path / "state.db", str(tmp_path / "alice")
-    async with sandbox(state=state) as box:
-        port = httpx.URL(box.line["controlUrl"]).port
+    # Held for us, or somebody else might be given it while nobody listens.
+    port = ground.options.port
+    async with sandbox(state=state, port=port) as box:
         client = await BaileysClient.spawn(box.line["wsUrl"], box.line["trustRoot"], box.line["caFile"])
-        async with httpx.AsyncClient(base_url=box.line["controlUrl"]) as http:
+        async with client_of(box) as http:
             await post(http, "/control/phones", {"number": ALICE})
             await client.command("start", "alice", dir=directory)
             await post(http, f"/control/phones/{ALICE}/scan", {"qr": (await client.expect("alice", "qr"))["qr"]})
@@ -191,7 +200,7 @@ async def test_a_client_that_was_live_at_a_kill_comes_back_on_the_same_port_with
                 assert again.line[name] == box.line[name]
             await client.command("start", "alice", dir=directory)
             await client.expect("alice", "open")
-            async with httpx.AsyncClient(base_url=again.line["controlUrl"]) as http:
+            async with client_of(again) as http:
                 stats = (await http.get("/control/stats")).json()
             assert (stats["qrShown"], stats["logins"], stats["violations"]) == (0, 1, [])
             assert client.seen("alice", "qr") == []

@@ -38,7 +38,7 @@ async def client(network: Network) -> Client:
 
 async def notified(client: Client) -> None:
     """Until the phone's key has reached the client; it was derived in another thread."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not client.all("notification"):
             assert client.session is not None
             client.session.wake.clear()
