@@ -61,14 +61,11 @@ def _settings(installed: InstalledEngine, directory: Path) -> BaileysSettings:
         run_dir=directory / "run",
         spool_dir=directory / "spool",
         wa_url="ws://127.0.0.1:9/ws/chat",
-        lock_timeout=10.0,
     )
 
 
 def _to_the_sandbox(settings: BaileysSettings, ground: Ground) -> BaileysSettings:
-    return replace(
-        settings, wa_url=ground.ws_url, trust_root=ground.trust_root, ca_file=ground.ca_file, ack_timeout=5.0
-    )
+    return replace(settings, wa_url=ground.ws_url, trust_root=ground.trust_root, ca_file=ground.ca_file)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 from tests.integration.engine.vault import MemoryVault
-from tests.integration.engine.waiting import Watcher
+from tests.integration.engine.waiting import PATIENCE, Watcher, until, until_asked
 
 from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.domain.ids import ChatId, InstanceId, MessageId, message_id
@@ -50,7 +50,7 @@ class Box:
     async def received(self, number: str, count: int) -> list[dict[str, Any]]:
         """The phone's messages, once there are at least `count`."""
         after, found = 0, []
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + PATIENCE
         while len(found) < count:
             assert time.monotonic() < deadline, f"{len(found)} of {count} messages arrived"
             page = (await self.get(f"phones/{number}/messages?after={after}&wait=1000"))["messages"]
@@ -93,9 +93,10 @@ class Account:
         return self.watcher.link
 
     async def connect(self, engine: BaileysEngine, term: float = 60.0) -> Watcher:
+        # One that died is started again; on a busy machine that takes longer than `open` waits for it.
+        await until(lambda: engine.pids)
         self.epoch += 1
-        until = time.monotonic() + term
-        spec = LinkSpec(self.instance, self.epoch, until, self.proxy, self.options)
+        spec = LinkSpec(self.instance, self.epoch, time.monotonic() + term, self.proxy, self.options)
         self.spool = engine._settings.spool_dir / self.instance
         self.watcher = Watcher(await engine.open(spec, self.vault))
         return self.watcher
@@ -114,6 +115,15 @@ class Account:
         watcher = await self.connect(engine, term)
         await watcher.first(Opened)
         return watcher
+
+    async def settled(self) -> None:
+        """Until the server has what Baileys asks of it by itself after the login: the next question is ours."""
+
+        async def have_come() -> bool:
+            asked = {entry["stanza"]["attrs"].get("xmlns") for entry in await self.box.trace(self.number, "iq")}
+            return asked >= {"abt", "blocklist", "privacy"}
+
+        await until_asked(have_come)
 
     async def send(self, to: str, text: str, identity: MessageId | None = None) -> SendResult:
         return await self.link.send(identity or new_message_id(), ChatId.parse(to), Text(text))

@@ -119,7 +119,7 @@ async def test_it_is_confirmed_only_when_the_credentials_are_stored(
     shown = await unpaired.link.pairing_code(NUMBER)
     unpaired.vault.gate.clear()
     typing = asyncio.create_task(_type(box, shown.code))
-    await asyncio.wait_for(unpaired.vault.waiting.wait(), 5)
+    await unpaired.vault.until_a_write_waits()
     await asyncio.wait([typing], timeout=0.4)
     assert (await box.get(f"phones/{NUMBER}"))["devices"] == []
     unpaired.vault.gate.set()
@@ -152,12 +152,13 @@ async def test_no_code_without_a_qr_code(account: Account, engine: BaileysEngine
 
 
 async def test_a_code_ends_with_its_round(start_engine: StartEngine, box: Box, box_settings: BaileysSettings) -> None:
-    engine = await start_engine(box_settings, qr_first_ms=900, qr_next_ms=100)
+    # In its last second no code is given: a busy machine must not come so late.
+    engine = await start_engine(box_settings, qr_first_ms=4_500, qr_next_ms=100)
     account = Account(box, NUMBER)
     await box.phone(NUMBER)
     watcher = await account.connect(engine)
     await watcher.first(QrShown)
-    assert (await account.link.pairing_code(NUMBER)).ttl <= 1.4
+    assert (await account.link.pairing_code(NUMBER)).ttl <= 5
     assert (await watcher.first(Closed)).reason is Disconnect.QR_EXPIRED
     assert account.vault.values == {}
 

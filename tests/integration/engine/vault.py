@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from tests.integration.engine.waiting import PATIENCE
+
 from wahub.domain.errors import StaleLeaseError
 from wahub.domain.ids import ChatId, MessageId
 from wahub.domain.inbox import PollKey
@@ -51,6 +53,9 @@ class MemoryVault:
             else:
                 self.values[name] = value
         self.commits.append(changes)
+
+    async def until_a_write_waits(self) -> None:
+        await asyncio.wait_for(self.waiting.wait(), PATIENCE)
 
     async def sent_message(self, message_id: MessageId) -> tuple[ChatId, Content] | None:
         return self.sent.get(message_id)

@@ -14,10 +14,13 @@ from tests.support.folders import files_below, size_of
 
 from wahub.ports.engine import Link, LinkEvent
 
+PATIENCE = 30.0
+"""Seconds. Nothing takes so long; on a busy machine, a start of Node with Baileys takes a good part of it."""
+
 T = TypeVar("T", bound=LinkEvent)
 
 
-async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
+async def until(condition: Callable[[], object], timeout: float = PATIENCE) -> None:
     """Poll until the condition holds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -25,7 +28,7 @@ async def until(condition: Callable[[], object], timeout: float = 10.0) -> None:
         await asyncio.sleep(0.01)
 
 
-async def until_asked(ask: Callable[[], Awaitable[object]], timeout: float = 10.0) -> None:
+async def until_asked(ask: Callable[[], Awaitable[object]], timeout: float = PATIENCE) -> None:
     """Ask until the answer is yes."""
     deadline = time.monotonic() + timeout
     while not await ask():
@@ -64,7 +67,7 @@ class Watcher:
     def all(self, kind: type[T]) -> list[T]:
         return [event for event in self.seen if isinstance(event, kind)]
 
-    async def first(self, kind: type[T], timeout: float = 15.0, *, after: int = 0) -> T:
+    async def first(self, kind: type[T], timeout: float = PATIENCE, *, after: int = 0) -> T:
         """The event number `after` of that kind, counted from 0."""
         async with asyncio.timeout(timeout):
             while len(found := self.all(kind)) <= after:
