@@ -16,7 +16,8 @@ import pytest
 import pytest_asyncio
 from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.vault import MemoryVault
-from tests.integration.engine.waiting import Watcher, is_running, until
+from tests.integration.engine.waiting import PATIENCE, Watcher, is_running, until
+from tests.support.processes import wait_gone
 
 from wahub.adapters.engines.baileys import process, run_files
 from wahub.adapters.engines.baileys.engine import BaileysEngine
@@ -67,15 +68,15 @@ async def test_nothing_listens_closes_as_timed_out(start_engine: StartEngine) ->
 
 
 async def test_a_killed_process_is_noticed_and_started_again(start_engine: StartEngine, silent_server: str) -> None:
-    engine = await start_engine(wa_url=silent_server)
+    # By its end, not by its silence.
+    engine = await start_engine(wa_url=silent_server, silence_timeout=600)
     link = await engine.open(spec(), MemoryVault())
     watcher = Watcher(link)
     [pid] = engine.pids
-    killed = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     closed = await watcher.first(Closed)
     assert (closed.reason, closed.stage) == (Disconnect.ENGINE_DIED, Stage.UNREACHED)
-    assert time.monotonic() - killed < 1.0
+    await until(lambda: engine.pids)
     again = await engine.open(spec(), MemoryVault())
     assert engine.pids not in ([], [pid])
     await again.close()
@@ -109,13 +110,14 @@ async def test_closing_is_reported_once_and_twice_is_fine(start_engine: StartEng
 
 
 async def test_a_link_whose_term_is_not_extended_is_closed(start_engine: StartEngine, silent_server: str) -> None:
-    engine = await start_engine(wa_url=silent_server)
-    opened = time.monotonic()
-    link = await engine.open(spec(seconds=0.4), MemoryVault())
-    extended = await engine.open(spec("other", seconds=0.4), MemoryVault())
-    extended.extend(time.monotonic() + 30)
+    """The first of two is extended, and lives when the second's term, which began later, is over."""
+    # It must be extended in time also on a busy machine.
+    seconds = 4.0
+    engine = await start_engine(wa_url=silent_server, handshake_timeout=600)
+    extended = await engine.open(spec("other", seconds), MemoryVault())
+    extended.extend(time.monotonic() + 600)
+    link = await engine.open(spec(seconds=seconds), MemoryVault())
     assert (await Watcher(link).first(Closed)).reason is Disconnect.TERM_EXPIRED
-    assert time.monotonic() - opened < 1.5
     assert not extended.closed
 
 
@@ -137,10 +139,8 @@ def test_the_process_ends_when_the_gateway_is_killed(engine_settings: BaileysSet
     finally:
         gateway.kill()
         gateway.wait()
-    killed = time.monotonic()
-    while is_running(pid):
-        assert time.monotonic() - killed < 1.0
-        time.sleep(0.01)
+    # Promised within a second; a busy machine may need more, and what is waited for meanwhile lasts for ever.
+    wait_gone(pid, PATIENCE, "the side process lives without its gateway")
 
 
 async def test_a_new_gateway_waits_for_the_old_process(
