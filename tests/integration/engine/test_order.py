@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.network import Account, Box, new_message_id
+from tests.integration.engine.waiting import spooled, until, until_asked
 
 from wahub.adapters.engines.baileys.engine import BaileysEngine
 from wahub.adapters.engines.baileys.settings import BaileysSettings
 from wahub.domain.ids import ChatId
 from wahub.domain.instance import Disconnect
 from wahub.domain.message import Text
+from wahub.domain.session import KeyName
 from wahub.ports.engine import CaughtUp, Closed, Inbound, Opened, SendAcked, SendNotStarted
 
 PEER = "15550002222"
@@ -38,15 +40,18 @@ def without_order(box_settings: BaileysSettings, tmp_path: Path) -> Path:
     return directory
 
 
-async def _frame_while_keys_wait(account: Account, box: Box) -> bool:
+async def _frame_while_keys_wait(account: Account, box: Box, patience_ms: int = LONG_ENOUGH_MS) -> bool:
     """Whether the message reaches its phone while the key store has not answered."""
     await box.phone(PEER)
     assert await account.send(PEER, "warm") == SendAcked()
+    lid = (await box.get(f"phones/{PEER}"))["lid"].removesuffix("@lid")
+    # Without our repository the first message's own keys may still be on their way.
+    await until(lambda: KeyName("session", f"{lid}_1.0") in account.vault.values)
     account.vault.waiting.clear()
     account.vault.gate.clear()
     sending = asyncio.create_task(account.send(PEER, "ordered?"))
-    await asyncio.wait_for(account.vault.waiting.wait(), 5)
-    before = len((await box.get(f"phones/{PEER}/messages?after=1&wait={LONG_ENOUGH_MS}"))["messages"])
+    await account.vault.until_a_write_waits()
+    before = len((await box.get(f"phones/{PEER}/messages?after=1&wait={patience_ms}"))["messages"])
     account.vault.gate.set()
     assert await sending == SendAcked()
     await box.received(PEER, 2)
@@ -63,7 +68,7 @@ async def test_without_our_repository_the_frame_leaves_first(
     """The test above can fail: this is what it would see. If this fails, Baileys has changed its order."""
     engine = await start_engine(box_settings, directory=without_order)
     await away.login(engine)
-    assert await _frame_while_keys_wait(away, box)
+    assert await _frame_while_keys_wait(away, box, 20_000)
 
 
 @pytest.mark.parametrize("harm", ["broken", "fenced"])
@@ -83,7 +88,7 @@ async def test_pairing_is_confirmed_only_when_the_credentials_are_stored(engine:
     account = Account(box, "15550001111")
     account.vault.gate.clear()
     pairing = asyncio.create_task(account.pair(engine))
-    await asyncio.wait_for(account.vault.waiting.wait(), 5)
+    await account.vault.until_a_write_waits()
     await asyncio.sleep(LONG_ENOUGH_MS / 1000)
     assert (await box.get(f"phones/{account.number}"))["devices"] == []
     account.vault.gate.set()
@@ -100,11 +105,8 @@ async def _receipts(box: Box, account: Account, message_id: str) -> list[str]:
 
 
 async def _wait_receipts(box: Box, account: Account, message_id: str) -> list[str]:
-    for _ in range(200):
-        if found := await _receipts(box, account, message_id):
-            return found
-        await asyncio.sleep(0.02)
-    return []
+    await until_asked(lambda: _receipts(box, account, message_id))
+    return await _receipts(box, account, message_id)
 
 
 async def test_the_message_is_spooled_before_its_keys_and_both_before_its_receipt(account: Account, box: Box) -> None:
@@ -114,7 +116,7 @@ async def test_the_message_is_spooled_before_its_keys_and_both_before_its_receip
     account.vault.waiting.clear()
     account.vault.gate.clear()
     sent = await box.post(f"phones/{PEER}/send", to=account.number, text="spool me")
-    await asyncio.wait_for(account.vault.waiting.wait(), 5)
+    await account.vault.until_a_write_waits()
     await _let_other_writes_pass(account, lambda: list(spool.glob("*")))
     [path] = spool.iterdir()
     assert b"spool me" in path.read_bytes()
@@ -135,7 +137,7 @@ async def _let_other_writes_pass(account: Account, reached: Callable[[], object]
         account.vault.gate.set()
         await asyncio.sleep(0)
         account.vault.gate.clear()
-        await asyncio.wait_for(account.vault.waiting.wait(), 5)
+        await account.vault.until_a_write_waits()
     raise AssertionError("the message was never spooled")
 
 
@@ -174,6 +176,8 @@ async def test_a_received_message_survives_a_crash(
     if not first_contact:
         await box.post(f"phones/{PEER}/send", to=away.number, text="before")
         away.link.ack_inbound((await away.watcher.first(Inbound)).seq)
+        # Else the process may die before it has taken that in, and tells the message again.
+        await until(lambda: not spooled(away.spool))
     sent = await box.post(f"phones/{PEER}/send", to=away.number, text="survive")
     assert (await away.watcher.first(Closed)).reason is Disconnect.ENGINE_DIED
     watcher = await away.login(engine)
