@@ -21,15 +21,22 @@ async def online(box: Box, engine: BaileysEngine) -> Account:
     await account.pair(engine)
     for number in (PEER, OTHER):
         await box.phone(number)
+    # Until then nobody is told to it.
+    await until_asked(lambda: _said(box, account, "available"))
     return account
 
 
 async def _subscribed(box: Box, account: Account) -> list[str]:
     """Whom our device subscribed to."""
+    return [attrs["to"] for attrs in await _said(box, account, "subscribe")]
+
+
+async def _said(box: Box, account: Account, kind: str) -> list[dict[str, str]]:
+    """The presences of that kind that our device sent."""
     return [
-        entry["stanza"]["attrs"]["to"]
+        entry["stanza"]["attrs"]
         for entry in await box.trace(account.number, "presence")
-        if entry["direction"] == "in" and entry["stanza"]["attrs"].get("type") == "subscribe"
+        if entry["direction"] == "in" and entry["stanza"]["attrs"].get("type") == kind
     ]
 
 
@@ -113,6 +120,7 @@ async def test_an_account_that_is_not_online_sees_who_comes_but_not_who_types(ac
     account.link.watch(True)
     await _write(box, account, PEER)
     await until_asked(lambda: _subscribed(box, account))
+    await account.watcher.first(PresenceSeen)
     await _show(box, PEER, "composing", to=account.number)
     await _show(box, PEER, "available")
     await until(lambda: "available" in _states(account))

@@ -47,22 +47,22 @@ async def test_silence_is_seen_while_pings_go_unanswered(
     start_engine: StartEngine, box: Box, away: Account, box_settings: BaileysSettings
 ) -> None:
     before = time.monotonic()
-    engine = await start_engine(box_settings, keep_alive=0.4)
+    # Lost after twice that: a login on a busy machine must not take so long.
+    engine = await start_engine(box_settings, keep_alive=1.5)
     await away.login(engine)
     link = away.link
     assert before <= link.vitals.heard_at <= time.monotonic()
     first = link.vitals.heard_at
-    await until(lambda: link.vitals.heard_at > first + 0.3)
-    assert link.vitals.unhandled_since is None
-    silent = time.monotonic()
+    await until(lambda: link.vitals.heard_at > first + 1)
+    await until(lambda: link.vitals.unhandled_since is None)
     await box.inject(away.number, silent={})
-    injected = time.monotonic()
-    await until(lambda: link.vitals.unanswered_since)
-    assert silent <= link.vitals.unanswered_since <= time.monotonic()
-    assert link.vitals.heard_at <= injected
-    since = link.vitals.unanswered_since
+    # What was answered before may be told as under way until the next sign of life.
+    told = engine.vitals[0].n
+    await until(lambda: engine.vitals[0].n > told + 2 and link.vitals.unanswered_since)
+    heard, since = link.vitals.heard_at, link.vitals.unanswered_since
+    assert first + 1 < heard < since <= time.monotonic()
     await away.watcher.first(Closed)
-    assert link.vitals.unanswered_since == since
+    assert (link.vitals.heard_at, link.vitals.unanswered_since) == (heard, since)
 
 
 async def test_times_are_never_later_than_the_truth(account: Account, box: Box) -> None:
@@ -123,6 +123,7 @@ async def test_other_kinds_of_messages_are_finished(account: Account, box: Box) 
 async def _connect_with(
     account: Account, engine: BaileysEngine, box: Box, stanza: str, **do: dict[str, object]
 ) -> None:
+    await account.settled()
     await account.link.close()
     await box.fault({"number": account.number, "stanza": stanza}, **do)
     await account.connect(engine)
