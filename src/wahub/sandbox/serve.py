@@ -34,6 +34,10 @@ from wahub.sandbox.world import World
 
 CHAT_PATH = "/ws/chat"
 _GRACE_SECONDS = 2
+_IDLE_SECONDS = 75
+"""For so long a connection is kept after an answer was handed over. Longer than clients keep theirs (5 s and less), or
+one may use it while the other ends it; and long enough for a large file to be read: Node's `fetch` fails when the
+connection ends while it is still reading."""
 _MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 
 
@@ -194,6 +198,7 @@ def _config(app: Any, certificate: MediaCertificate | None = None) -> uvicorn.Co
         ws_ping_timeout=None,
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_keep_alive=_IDLE_SECONDS,
         ssl_certfile=None if certificate is None else str(certificate.certificate),
         ssl_keyfile=None if certificate is None else str(certificate.key),
     )
