@@ -148,17 +148,17 @@ async def test_a_file_comes_through_the_proxy_of_its_account(
 async def test_a_large_file_costs_the_engine_no_memory(
     box: Box, away: Account, own_engine: BaileysEngine, tmp_path: Path
 ) -> None:
-    data = content(20_000_000)
+    data = content(40_000_000)
     await away.login(own_engine)
     found = await sent(box, away, data)
     # Once for what is loaded with the first download.
     assert (await away.link.fetch(found.ref, tmp_path / "first", 0)).error is None
     before = _peak(own_engine.pids[0])
-    answers = await asyncio.gather(*(away.link.fetch(found.ref, tmp_path / str(at), 0) for at in range(8)))
-    assert [answer.error for answer in answers] == [None] * 8
-    assert all((tmp_path / str(at)).read_bytes() == data for at in range(8))
-    # 160 MB came by, four files at a time. What is garbage already counts, too.
-    assert _peak(own_engine.pids[0]) - before < 120_000_000
+    answers = await asyncio.gather(*(away.link.fetch(found.ref, tmp_path / str(at), 0) for at in range(4)))
+    assert [answer.error for answer in answers] == [None] * 4
+    assert all((tmp_path / str(at)).read_bytes() == data for at in range(4))
+    # 160 MB came by. What is garbage already counts, too: up to 95 MB were seen, and 235 or more with whole files.
+    assert _peak(own_engine.pids[0]) - before < 160_000_000
 
 
 def _peak(pid: int) -> int:
