@@ -47,9 +47,9 @@ log = structlog.get_logger("wahub")
 _events = structlog.get_logger("wahub.events")
 
 _IDLE_SECONDS = 75
-"""For so long a caller's connection is kept while nothing is asked over it. Longer than callers and reverse proxies keep
-theirs (5 to 60 s by default): if both ended it at the same moment, a message could be handed in over a connection that is
-just being closed, and its sender would not know whether it was taken."""
+"""For so long a caller's connection is kept while nothing is asked over it. Longer than callers and reverse proxies
+keep theirs (5 to 60 s by default): if both ended it at the same moment, a message could be handed in over a connection
+that is just being closed, and its sender would not know whether it was taken."""
 
 STOP_WITHIN = 28.0
 """Seconds a clean stop may take in all; the contract says 30 (F.6)."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -63,6 +65,24 @@ async def test_silence_is_seen_while_pings_go_unanswered(
     assert first + 1 < heard < since <= time.monotonic()
     await away.watcher.first(Closed)
     assert (link.vitals.heard_at, link.vitals.unanswered_since) == (heard, since)
+
+
+async def test_a_stall_of_ours_ends_no_link(
+    start_engine: StartEngine, box: Box, away: Account, box_settings: BaileysSettings
+) -> None:
+    """The process did not run for longer than a server may be silent: it asks before it judges."""
+    keep_alive = 2
+    engine = await start_engine(box_settings, keep_alive=keep_alive)
+    await away.login(engine)
+    attempts = (await box.get("stats"))["attempts"]
+    [pid] = engine.pids
+    os.kill(pid, signal.SIGSTOP)
+    await asyncio.sleep(2 * keep_alive + 1)
+    os.kill(pid, signal.SIGCONT)
+    awake = time.monotonic()
+    await until(lambda: away.link.closed or away.link.vitals.heard_at > awake + keep_alive)
+    assert not away.link.closed
+    assert (await box.get("stats"))["attempts"] == attempts
 
 
 async def test_times_are_never_later_than_the_truth(account: Account, box: Box) -> None:

@@ -14,7 +14,7 @@ const { Vitals } = await load('vitals.mjs');
 
 /** A link's vitals on a clock that is moved by hand. */
 function moved({ keepAlive = 30_000 } = {}) {
-	mock.timers.enable({ apis: ['setInterval'] });
+	mock.timers.enable({ apis: ['setTimeout'] });
 	let now = 1000;
 	let lost = 0;
 	let tags = 0;
@@ -25,7 +25,9 @@ function moved({ keepAlive = 30_000 } = {}) {
 		now += ms;
 		mock.timers.tick(ms);
 	};
-	return { vitals, sock, pass, lost: () => lost, answer: id => sock.ws.emit('CB:iq', { attrs: { id } }) };
+	/** The process does not run. @param {number} ms */
+	const stall = ms => (now += ms);
+	return { vitals, sock, pass, stall, lost: () => lost, answer: id => sock.ws.emit('CB:iq', { attrs: { id } }) };
 }
 
 test('vitals: pings go out each interval, and an answer to one is proof for those before it', t => {
@@ -68,6 +70,37 @@ test('vitals: a server that is not heard for an interval and a grace is lost', t
 	sock.ws.emit('message', 'x');
 	pass(30_000);
 	assert.equal(lost(), 0);
+	pass(30_000);
+	assert.equal(lost(), 1);
+});
+
+test('vitals: after a stall of ours the server is asked, and what it answers within the grace counts', t => {
+	t.after(() => mock.timers.reset());
+	const { vitals, sock, pass, stall, lost } = moved();
+	vitals.start();
+	for (const answers of [true, true, false]) {
+		pass(30_000);
+		sock.ws.emit('message', 'an answer');
+		stall(10_000);
+		pass(30_000);
+		const asked = sock.sent.length;
+		assert.equal(lost(), 0);
+		if (answers) {
+			sock.ws.emit('message', 'an answer');
+		}
+		pass(4_999);
+		assert.deepEqual([lost(), sock.sent.length], [0, asked]);
+		pass(1);
+		assert.deepEqual([lost(), sock.sent.length], answers ? [0, asked + 1] : [1, asked]);
+	}
+});
+
+test('vitals: to be a little late is no excuse', t => {
+	t.after(() => mock.timers.reset());
+	const { vitals, pass, stall, lost } = moved();
+	vitals.start();
+	pass(30_000);
+	stall(900);
 	pass(30_000);
 	assert.equal(lost(), 1);
 });

@@ -3,11 +3,15 @@
 //
 // The pings are ours and not Baileys': nobody outside can see when it sends one and whether it was answered. The rule for
 // giving up is Baileys' own (source: Socket/socket.js startKeepAliveRequest): nothing heard for a ping's interval and 5 s.
+// Unlike Baileys we do not blame the server for our own sleep: a machine that stalled for ten seconds would give up every
+// sixth link, and a few such losses pause an account.
 
 import { S_WHATSAPP_NET } from 'baileys';
 import { Backlog } from './backlog.mjs';
 
 const GRACE_MS = 5000;
+/** From this share of the grace on, a beat is not merely a little late. */
+const LATE = 0.2;
 /** How many unanswered pings are told apart. */
 const KEPT_PINGS = 16;
 
@@ -36,22 +40,33 @@ export class Vitals {
 	/** Begin with the pings; before the end of the handshake there is nobody to answer them. */
 	start() {
 		this.heard ??= this.link.now();
-		this.timer = setInterval(() => this.beat(), this.link.keepAlive);
+		this.beatIn(this.link.keepAlive);
+	}
+
+	/** @param {number} wait ms */
+	beatIn(wait) {
+		const due = this.link.now() + wait;
+		this.timer = setTimeout(() => this.beat(this.link.now() - due), wait);
 	}
 
 	close() {
-		clearInterval(this.timer);
+		clearTimeout(this.timer);
 		this.pings.forEach(({ resolve }) => resolve(false));
 		this.pings.clear();
 		this.backlog.clear();
 	}
 
-	beat() {
-		if (this.link.now() - this.heard > this.link.keepAlive + Math.min(GRACE_MS, this.link.keepAlive)) {
+	/** @param {number} late ms: so long this process did not run, and what the server said meanwhile may not be read yet */
+	beat(late) {
+		const { keepAlive } = this.link;
+		const grace = Math.min(GRACE_MS, keepAlive);
+		const isSilent = this.link.now() - this.heard > keepAlive + grace;
+		if (isSilent && late < grace * LATE) {
 			this.link.onLost();
-		} else {
-			this.ping().catch(() => {});
+			return;
 		}
+		this.beatIn(isSilent ? grace : keepAlive);
+		this.ping().catch(() => {});
 	}
 
 	/** True when the server answered; rejects when nothing can be written. Waits until the link ends. */
