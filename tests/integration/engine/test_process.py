@@ -190,6 +190,20 @@ async def test_what_does_not_start_says_why(start_engine: StartEngine, tmp_path:
         await start_engine(directory=tmp_path)
 
 
+async def test_one_that_was_killed_at_its_start_gets_another_however_long_that_takes(
+    start_engine: StartEngine, engine_settings: BaileysSettings, tmp_path: Path
+) -> None:
+    """And no gateway ends for it."""
+    node = tmp_path / "node"
+    node.write_text(
+        f"#!/bin/sh\nif [ ! -e {tmp_path}/killed ]; then touch {tmp_path}/killed; kill -KILL $$; fi\n"
+        f'sleep 4\nexec {engine_settings.node} "$@"\n'
+    )
+    node.chmod(0o700)
+    engine = await start_engine(node=node)
+    assert engine.pids
+
+
 async def test_a_process_that_answers_nothing_is_killed(start_engine: StartEngine) -> None:
     engine = await start_engine(silence_timeout=0.5)
     [pid] = engine.pids

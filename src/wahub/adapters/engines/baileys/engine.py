@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 _BACKOFF_FIRST = 0.2
 _BACKOFF_MOST = 10.0
 _STEADY_SECONDS = 10.0
-_SECOND_CHANCE_SECONDS = 3.0
 _UP_SECONDS = 5.0
 _IDLE_SECONDS = 30.0
 
@@ -52,11 +51,21 @@ class _Slot:
         self.links: dict[int, BaileysLink] = {}
         self.reserved = 0
         self.up = asyncio.Event()
-        self.first_try: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.first_try, self.second_try = _attempt(), _attempt()
         self.task: asyncio.Task[None] | None = None
         self.empty_since: float | None = None
         self.recycling = False
         """The process is being replaced on purpose."""
+
+    def came_up(self) -> None:
+        for attempt in (self.first_try, self.second_try):
+            if not attempt.done():
+                attempt.set_result(None)
+
+    def failed(self, error: EngineDownError) -> None:
+        attempt = self.second_try if self.first_try.done() else self.first_try
+        if not attempt.done():
+            attempt.set_exception(error)
 
     @property
     def sending(self) -> bool:
@@ -129,18 +138,13 @@ class BaileysEngine:
         try:
             await asyncio.shield(slot.first_try)
         except EngineDownError:
-            # It may have been killed; one that cannot run fails again.
-            if not await self._second_chance(slot):
+            # It may have been killed; one that cannot run fails again. How long that takes, a busy machine decides.
+            try:
+                await asyncio.shield(slot.second_try)
+            except EngineDownError:
                 await self.stop()
                 raise
         self._janitor = asyncio.create_task(self._look_after())
-
-    async def _second_chance(self, slot: _Slot) -> bool:
-        try:
-            await asyncio.wait_for(slot.up.wait(), _SECOND_CHANCE_SECONDS)
-        except TimeoutError:
-            return False
-        return True
 
     async def open(self, spec: LinkSpec, vault: KeyVault) -> BaileysLink:
         """A new link that connects in the background. EngineDownError when no process is up."""
@@ -206,7 +210,6 @@ class BaileysEngine:
         number = next(number for number in range(1, len(self._slots) + 2) if number not in self._slots)
         settings = self._settings
         slot = _Slot(number, Allowance(settings.most_memory_mb, settings.most_memory_per_link_mb))
-        slot.first_try.add_done_callback(_ignore_result)
         self._slots[number] = slot
         slot.task = asyncio.create_task(self._keep_up(slot), name=f"engine-{number}")
         return slot
@@ -219,8 +222,7 @@ class BaileysEngine:
             try:
                 await self._run_once(slot, process)
             except EngineDownError as error:
-                if not slot.first_try.done():
-                    slot.first_try.set_exception(error)
+                slot.failed(error)
                 log.error("%s", error)
             if time.monotonic() - started > _STEADY_SECONDS:
                 backoff = _BACKOFF_FIRST
@@ -234,8 +236,7 @@ class BaileysEngine:
             slot.process = process
             slot.empty_since = time.monotonic()
             slot.up.set()
-            if not slot.first_try.done():
-                slot.first_try.set_result(None)
+            slot.came_up()
             await process.dead.wait()
             if slot.recycling:
                 log.info("Engine process %d is replaced: its memory had grown", slot.number)
@@ -292,6 +293,13 @@ class BaileysEngine:
     def _forget_closed(self) -> None:
         for instance in [instance for instance, link in self._by_instance.items() if link.closed]:
             del self._by_instance[instance]
+
+
+def _attempt() -> asyncio.Future[None]:
+    """How a start went; nobody has to ask."""
+    attempt: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    attempt.add_done_callback(_ignore_result)
+    return attempt
 
 
 def _ignore_result(future: asyncio.Future[None]) -> None:
