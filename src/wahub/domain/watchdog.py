@@ -190,15 +190,16 @@ def _of_opening(view: View, link: LinkView, timers: Timers) -> Iterator[tuple[fl
     observed = view.observed
     if not observed.linked or observed.state is State.NEEDS_QR:
         return
-    since, paired = link.since, observed.authenticated_at
-    if observed.awaits_ready and paired is not None and paired <= view.now:
+    since = link.since
+    scanned = observed.authenticated_at if observed.awaits_ready else None
+    if scanned is not None and scanned <= view.now:
         # Before that a person had all the time that codes have, over the same link.
-        since = max(since, paired)
+        since = max(since, scanned)
     yield since + timers.connect, Alarm.CONNECT_TIMEOUT
     if link.polled_at is not None:
         yield link.polled_at + timers.ready_poll, Alarm.READY_POLL
-    elif observed.awaits_ready and paired is not None:
-        first = paired + timers.ready_poll_first
+    elif scanned is not None:
+        first = scanned + timers.ready_poll_first
         yield min(max(first, since + _POLL_GRACE), since + timers.ready_poll), Alarm.READY_POLL
     else:
         yield since + timers.ready_poll, Alarm.READY_POLL

@@ -21,6 +21,8 @@ PAIRED = Observed(State.CONNECTING, T0, authenticated_at=T0)
 BACK = Observed(State.CONNECTING, T0, authenticated_at=T0 - 9_000, last_ready_at=T0 - 8_000)
 READY = Observed(State.READY, T0, authenticated_at=T0 - 9_000, last_ready_at=T0, ready_at=T0)
 SCAN = Observed(State.NEEDS_QR, T0)
+SET_BACK = Observed(State.CONNECTING, T0, authenticated_at=T0 + 9_000)
+"""Paired by a clock that was set back since."""
 OPENING = LinkView(since=T0)
 SCANNED = LinkView(since=T0 - 150, polled_at=T0 + 1e9)
 """It showed codes for a while."""
@@ -61,6 +63,12 @@ B4: list[tuple[str, View, float, Alarm]] = [
     ("connecting-watchdog", view(BACK, record=watched("connecting_watchdog_at")), 600.0, Alarm.CONNECTING_TIMEOUT),
     ("connect", view(BACK, link=replace(OPENING, polled_at=T0 + 1e9)), 60.0, Alarm.CONNECT_TIMEOUT),
     ("connect-after-a-late-scan", view(PAIRED, link=SCANNED), 60.0, Alarm.CONNECT_TIMEOUT),
+    (
+        "connect-after-a-clock-set-back",
+        view(SET_BACK, link=replace(OPENING, polled_at=T0 + 1e9)),
+        60.0,
+        Alarm.CONNECT_TIMEOUT,
+    ),
     ("ready-poll-after-a-late-scan", view(PAIRED, link=LinkView(since=T0 - 150)), 5.0, Alarm.READY_POLL),
     ("soft-restart", view(BACK, restart=Restart(False, T0, True)), 180.0, Alarm.RESTART_TIMEOUT),
     ("hard-restart", view(BACK, restart=Restart(True, T0, True)), 180.0, Alarm.RESTART_TIMEOUT),

@@ -109,7 +109,8 @@ test('sockets: Baileys sets itself no time for what it writes', async context =>
 			logger: quietLogger(() => {}, { read: () => {} }, () => {}),
 			browser: ['wahub', 'Chrome', '1.0.0'],
 			online: false,
-			proxy: null
+			proxy: null,
+			isLastCode: () => false
 		})
 	);
 	const [client] = await once(server, 'connection');

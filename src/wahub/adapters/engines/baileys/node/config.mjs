@@ -22,11 +22,11 @@ export function isSecure(url) {
 /**
  * @param {{
  *   settings: object, creds: object, keys: object, repository: Function, getMessage: Function, logger: object,
- *   browser: string[], online: boolean, proxy: object | null, isLastCode?: (number: number) => boolean,
+ *   browser: string[], online: boolean, proxy: object | null, isLastCode: (number: number) => boolean,
  * }} link
  */
 export function socketOptions(link) {
-	const { settings, creds, keys, repository, getMessage, logger, browser, online, proxy, isLastCode = () => false } = link;
+	const { settings, creds, keys, repository, getMessage, logger, browser, online, proxy, isLastCode } = link;
 	const options = {
 		version: DEFAULT_CONNECTION_CONFIG.version,
 		browser,

@@ -83,7 +83,8 @@ export class Pairing {
 	 */
 	roundOver() {
 		if (!this.confirmed && !this.link.ended) {
-			this.link.sock?.end(Object.assign(new Error('QR refs attempts ended'), { output: { statusCode: TIMED_OUT } }));
+			const error = Object.assign(new Error('QR refs attempts ended'), { output: { statusCode: TIMED_OUT } });
+			Promise.resolve(this.link.sock?.end(error)).catch(() => {});
 		}
 	}
 
